@@ -1,0 +1,3 @@
+//! The kernel (being written)
+#![cfg_attr(not(test), no_std)]
+extern crate alloc;
