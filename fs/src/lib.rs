@@ -1,2 +1,33 @@
-//! (being written)
+//! What a file system is: the contract between the kernel and the file systems, and what they all share.
+//!
+//! A file system is only its format. It implements [`Inode`] for its files and folders; everything else is here, once: the
+//! walk along a path, the cache of names, mounts, permissions, the page cache, open files with their cursors, pipes.
+//!
+//! Two rules shape the contract:
+//!
+//! - **Answer at once what is known.** A method that may have to wait for a device returns [`Io`]: either the result, or a
+//!   boxed future. What is cached costs no allocation and no task switch.
+//! - **A file never blocks.** Reading and writing are attempts ([`FileOps::try_read`]); an attempt that cannot go on says why
+//!   ([`Stop`]), and the kernel waits in one place, where signals, time limits and user-memory faults are handled for every call.
+//!
+//! Next: `inode.rs`. Exercise: follow a `read(2)` of an uncached page from `Stop::Miss` to the copied bytes.
 #![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod buffer;
+pub mod file;
+pub mod inode;
+pub mod io;
+pub mod page_cache;
+pub mod path;
+
+pub use abi::{Errno, Result};
+pub use buffer::{Sink, Source};
+pub use drivers::BoxFuture;
+pub use drivers::hw::{PAGE_SIZE, Page, PageSource};
+pub use file::{FileOps, IoctlArgument, OpenFile, OpenFlags, PollEvents, Stop};
+pub use inode::{Attributes, DirectoryEntry, Inode, InodeCore, Kind, Metadata, NewNode};
+pub use io::Io;
+pub use page_cache::{Mapper, PageCache};
+pub use path::Path;

@@ -1,0 +1,50 @@
+//! Interrupts as something to await.
+//!
+//! An [`IrqLine`] is the right to wait for one interrupt. The kernel's interrupt entry does no more than acknowledge the
+//! controller, mask a level-triggered line, and notify the line's [`Event`]; the driver's task does the rest:
+//!
+//! ```text
+//!   device ──► interrupt entry: mask (level only), Event::notify ──► task: wait() returns, serve the device ──► wait(): unmask
+//! ```
+//!
+//! Next: `block.rs`. Exercise: why must a level-triggered line stay masked until the driver waits again?
+
+use executor::sync::Event;
+
+/// The controller behind a line.
+pub trait IrqControl: Sync {
+    /// Lets the line interrupt again; called each time a driver begins to wait. Does nothing for message-signalled interrupts.
+    fn unmask(&self, line: u32);
+    /// Silences the line; called when it is given up.
+    fn mask(&self, line: u32);
+}
+
+/// The right to wait for one interrupt. Dropping it masks the line.
+pub struct IrqLine {
+    line: u32,
+    event: &'static Event,
+    control: &'static dyn IrqControl,
+}
+
+impl IrqLine {
+    /// Made by the kernel: `event` is what the interrupt entry notifies for `line`.
+    pub const fn new(line: u32, event: &'static Event, control: &'static dyn IrqControl) -> IrqLine {
+        IrqLine { line, event, control }
+    }
+
+    /// Waits until the device has interrupted since the last wait. An interrupt that came in between is not lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no interrupt: the next wait returns at once.
+    pub async fn wait(&mut self) {
+        self.control.unmask(self.line);
+        self.event.wait().await;
+    }
+}
+
+impl Drop for IrqLine {
+    fn drop(&mut self) {
+        self.control.mask(self.line);
+    }
+}
