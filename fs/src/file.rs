@@ -259,7 +259,8 @@ pub struct OpenFile {
 impl OpenFile {
     /// Opens.
     pub fn new(ops: Arc<dyn FileOps>, path: Option<Path>, inode: Option<Arc<dyn Inode>>, flags: OpenFlags) -> OpenFile {
-        let keep = flags - (OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC | OpenFlags::CLOEXEC);
+        let keep =
+            flags - (OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC | OpenFlags::CLOEXEC);
         OpenFile { ops, path, inode, flags: AtomicU32::new(keep.bits()), position: SpinLock::new(0) }
     }
 
@@ -271,9 +272,9 @@ impl OpenFile {
     /// Sets what F_SETFL may set: APPEND, ASYNC, DIRECT, NOATIME, NONBLOCK.
     pub fn set_flags(&self, flags: OpenFlags) {
         let may = OpenFlags::APPEND | OpenFlags::ASYNC | OpenFlags::DIRECT | OpenFlags::NOATIME | OpenFlags::NONBLOCK;
-        let _ = self.flags.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
-            Some((now & !may.bits()) | (flags & may).bits())
-        });
+        let _ = self
+            .flags
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some((now & !may.bits()) | (flags & may).bits()));
     }
 
     /// Works with the cursor, which nobody else moves meanwhile. The work does not wait.
