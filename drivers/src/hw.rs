@@ -225,6 +225,27 @@ impl Dma {
     }
 }
 
+/// Reads and writes of single volatile cells, for a type whose `checked(offset, size)` proves a cell to lie in its memory.
+macro_rules! volatile_access {
+    ($($read:ident $write:ident $type:ty;)*) => {$(
+        #[doc = concat!("Reads a `", stringify!($type), "` at a byte offset.\n\n# Panics\n\nIf the offset is misaligned or out of range.")]
+        #[inline]
+        pub fn $read(&self, offset: usize) -> $type {
+            let pointer = self.checked(offset, size_of::<$type>()).cast::<$type>();
+            // SAFETY: `checked` proved the address inside this value's memory and aligned; that memory is there as long as the value.
+            unsafe { pointer.read_volatile() }
+        }
+
+        #[doc = concat!("Writes a `", stringify!($type), "` at a byte offset.\n\n# Panics\n\nIf the offset is misaligned or out of range.")]
+        #[inline]
+        pub fn $write(&self, offset: usize, value: $type) {
+            let pointer = self.checked(offset, size_of::<$type>()).cast::<$type>();
+            // SAFETY: as in the read.
+            unsafe { pointer.write_volatile(value) }
+        }
+    )*};
+}
+
 /// Contiguous memory that a driver and its device share: rings, descriptors, mailboxes.
 ///
 /// Dropping it frees it, so a driver drops it only when the device can no longer reach it.
@@ -246,11 +267,33 @@ impl DmaBuffer {
         self.source.device_address(self.first)
     }
 
-    /// The buffer as a window of volatile cells, for structures that device and driver both change.
-    pub fn window(&self) -> Mmio {
-        // SAFETY: the buffer owns `len` bytes there; the window borrows nothing, so the driver must not use it after the drop, which
-        // the frame allocator's poison in checked builds shows; see `DmaBuffer`'s contract.
-        unsafe { Mmio::new(self.source.address(self.first), self.len()) }
+    #[inline]
+    fn checked(&self, offset: usize, size: usize) -> NonNull<u8> {
+        assert!(offset <= self.len() && size <= self.len() - offset, "offset outside its buffer");
+        assert!(offset.is_multiple_of(size), "misaligned cell");
+        // SAFETY: just checked to lie inside the buffer, which the source promises to be contiguous.
+        unsafe { self.source.address(self.first).add(offset) }
+    }
+
+    volatile_access! {
+        read8 write8 u8;
+        read16 write16 u16;
+        read32 write32 u32;
+        read64 write64 u64;
+    }
+
+    /// Copies bytes out, one volatile byte each.
+    pub fn read_bytes(&self, offset: usize, into: &mut [u8]) {
+        for (index, byte) in into.iter_mut().enumerate() {
+            *byte = self.read8(offset + index);
+        }
+    }
+
+    /// Copies bytes in, one volatile byte each.
+    pub fn write_bytes(&self, offset: usize, bytes: &[u8]) {
+        for (index, byte) in bytes.iter().enumerate() {
+            self.write8(offset + index, *byte);
+        }
     }
 }
 
@@ -262,7 +305,7 @@ impl Drop for DmaBuffer {
     }
 }
 
-/// A window of device registers (or of shared memory), accessed with volatile reads and writes of the size asked for.
+/// A window of device registers, accessed with volatile reads and writes of the size asked for.
 ///
 /// Offsets are in bytes, checked against the window, and must be aligned to the access.
 #[derive(Clone, Copy)]
@@ -275,26 +318,6 @@ pub struct Mmio {
 unsafe impl Send for Mmio {}
 // SAFETY: as for Send.
 unsafe impl Sync for Mmio {}
-
-macro_rules! mmio_access {
-    ($($read:ident $write:ident $type:ty;)*) => {$(
-        #[doc = concat!("Reads a `", stringify!($type), "` at a byte offset.\n\n# Panics\n\nIf the offset is misaligned or outside the window.")]
-        #[inline]
-        pub fn $read(&self, offset: usize) -> $type {
-            let pointer = self.checked(offset, size_of::<$type>()).cast::<$type>();
-            // SAFETY: `checked` proved the address inside the window and aligned; the window is mapped as `new` demands.
-            unsafe { pointer.read_volatile() }
-        }
-
-        #[doc = concat!("Writes a `", stringify!($type), "` at a byte offset.\n\n# Panics\n\nIf the offset is misaligned or outside the window.")]
-        #[inline]
-        pub fn $write(&self, offset: usize, value: $type) {
-            let pointer = self.checked(offset, size_of::<$type>()).cast::<$type>();
-            // SAFETY: as in the read.
-            unsafe { pointer.write_volatile(value) }
-        }
-    )*};
-}
 
 impl Mmio {
     /// Makes a window of `len` bytes at `base`.
@@ -330,7 +353,7 @@ impl Mmio {
         unsafe { self.base.add(offset) }
     }
 
-    mmio_access! {
+    volatile_access! {
         read8 write8 u8;
         read16 write16 u16;
         read32 write32 u32;
@@ -372,6 +395,13 @@ impl Mmio {
         // SAFETY: both ranges lie inside the window, as checked; `copy` allows them to overlap.
         unsafe { core::ptr::copy(self.base.as_ptr().add(from), self.base.as_ptr().add(to), len) }
     }
+}
+
+/// How device registers are reached: the kernel implements it with uncached mappings.
+pub trait DeviceMemory: Sync {
+    /// Maps `len` bytes of registers at `start`, which need not be aligned to a page, for as long as the system runs; `None` when
+    /// there is no room, or when the range is ordinary memory.
+    fn map(&self, start: PhysAddr, len: usize) -> Option<Mmio>;
 }
 
 /// How I/O ports are reached: the kernel implements it with `in` and `out`, a test with a model of the device.
@@ -475,6 +505,18 @@ impl HostPages {
         self.state.lock().limit = frames;
     }
 
+    /// The frame that a device would reach at `address`, kept alive while it looks; `None` if nobody has a frame there.
+    ///
+    /// Fakes of bus-mastering devices use it, and so a test sees when a device is told an address that is already free.
+    pub fn page_at(&'static self, address: DmaAddr) -> Option<Page> {
+        let mut state = self.state.lock();
+        let frame = usize::try_from(address.0).ok()? & !(PAGE_SIZE - 1);
+        let (base, block) = state.blocks.range_mut(..=frame).next_back()?;
+        let count = block.counts.get_mut((frame - base) / PAGE_SIZE).filter(|count| **count > 0)?;
+        *count += 1;
+        Some(Page { frame: PhysAddr(frame as u64), source: self })
+    }
+
     fn layout(count: usize) -> Layout {
         Layout::from_size_align(count * PAGE_SIZE, PAGE_SIZE).expect("a few pages fit a layout")
     }
@@ -572,10 +614,23 @@ mod tests {
         let pages: &'static HostPages = Box::leak(Box::new(HostPages::new()));
         let buffer = Dma::new(pages).allocate(PAGE_SIZE + 1).expect("no limit");
         assert_eq!(buffer.len(), 2 * PAGE_SIZE);
-        buffer.window().write32(PAGE_SIZE, 7);
-        assert_eq!(buffer.window().read8(PAGE_SIZE), 7);
+        buffer.write32(PAGE_SIZE, 7);
+        assert_eq!(buffer.read8(PAGE_SIZE), 7);
         drop(buffer);
         assert_eq!(pages.live(), 0);
+    }
+
+    #[test]
+    fn a_device_finds_only_frames_that_are_in_use() {
+        let pages: &'static HostPages = Box::leak(Box::new(HostPages::new()));
+        let page = Page::allocate_zeroed(pages).expect("no limit");
+        let address = DmaAddr(page.device_address().0 + 100);
+        pages.page_at(address).expect("in use").write(100, b"x");
+        let mut byte = [0];
+        page.read(100, &mut byte);
+        assert_eq!((&byte, page.references()), (b"x", 1));
+        drop(page);
+        assert!(pages.page_at(address).is_none());
     }
 
     #[test]

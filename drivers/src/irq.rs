@@ -48,3 +48,18 @@ impl Drop for IrqLine {
         self.control.mask(self.line);
     }
 }
+
+/// What a device writes, and where, to raise a message-signalled interrupt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MsiMessage {
+    /// Where the message goes.
+    pub address: u64,
+    /// What it says.
+    pub data: u32,
+}
+
+/// Where drivers of message-signalling devices get their interrupts. The kernel implements it over its vectors.
+pub trait InterruptSource: Sync {
+    /// Sets one interrupt aside: the line to wait on, and the message that raises it; `None` when there are none left.
+    fn allocate_message(&self) -> Option<(IrqLine, MsiMessage)>;
+}
