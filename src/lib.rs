@@ -1,5 +1,12 @@
-//! The kernel (being written)
+//! The kernel: Linux semantics over the crates that run tasks, drive devices and keep files.
+//!
+//! Next: `boot.rs`, which puts it together.
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
 
 pub mod arch;
+#[cfg(target_os = "none")]
+pub mod boot;
+#[cfg(target_os = "none")]
+pub mod panic;
+pub mod symbols;

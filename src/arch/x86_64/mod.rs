@@ -5,6 +5,56 @@
 //!
 //! Next: `entry.rs` (the first instruction), `user_mode.rs` (ring 3 and back), `trap.rs`.
 
+// Pure: compiled and tested on the host too.
+pub mod descriptors;
+pub mod memory_map;
+pub mod multiboot2;
+pub mod page_size;
+pub mod pvh;
+pub mod stacks;
 pub mod user_context;
 
+#[cfg(target_os = "none")]
+mod machine {
+    //! What exists on the bare machine only.
+    pub use super::boot::symbol_table;
+    pub use super::boot_paging::{kernel_root, map_device, map_framebuffer};
+    pub use super::cpu::{cpu_id, interrupts_off, with_cpu};
+    pub use super::cpu_features::cpu_features;
+    pub use super::entry::{DIRECT_MAP, KERNEL_BASE};
+    pub use super::user_mode::enter_user;
+}
+#[cfg(target_os = "none")]
+pub mod backtrace;
+#[cfg(target_os = "none")]
+mod boot;
+#[cfg(target_os = "none")]
+pub mod boot_paging;
+#[cfg(target_os = "none")]
+pub mod copy;
+#[cfg(target_os = "none")]
+mod cpu;
+#[cfg(target_os = "none")]
+pub mod cpu_features;
+#[cfg(target_os = "none")]
+mod entry;
+#[cfg(target_os = "none")]
+pub mod instructions;
+#[cfg(target_os = "none")]
+pub mod irq;
+#[cfg(target_os = "none")]
+pub mod pic;
+#[cfg(target_os = "none")]
+pub mod power;
+#[cfg(target_os = "none")]
+pub mod serial_emergency;
+#[cfg(target_os = "none")]
+mod trap;
+#[cfg(target_os = "none")]
+pub mod trap_entry;
+#[cfg(target_os = "none")]
+mod user_mode;
+
+#[cfg(target_os = "none")]
+pub use machine::*;
 pub use user_context::{Call, Exception, GeneralRegisters, PageFault, Trap, UserContext};
