@@ -1,0 +1,158 @@
+//! What the executor knows of one CPU, and the protocol by which others find out whether it needs to be kicked.
+//!
+//! A CPU publishes what it does; whoever gives it work publishes the work, and then looks. A fence between the two steps on
+//! both sides makes sure that at least one of them sees the other:
+//!
+//! ```text
+//!   the CPU                                   whoever wakes a task for it
+//!   publish(Idle | User)                      push into its queue, or set NOTIFIED
+//!   fence(SeqCst)                             fence(SeqCst)
+//!   anything for me? ── yes ─► do not sleep   observe() ── Idle ───► kick: the interrupt ends `hlt`
+//!        │ no                                     │      └ User ───► kick: the interrupt ends user mode
+//!        ▼                                        ▼ Kernel
+//!   sleep, or enter user mode                 nothing: it will look before it sleeps or leaves
+//! ```
+//!
+//! In between, interrupts are off on the CPU's side: a kick that comes after the last look is taken as soon as `sti; hlt` or
+//! `sysret` lets it, and ends what it was meant to end. The model in `tests/loom_idle.rs` is this picture. next: executor.rs.
+//!
+//! Exercise: take one fence out of the picture, and find the run that sleeps for ever.
+
+use core::{
+    num::NonZeroU64,
+    sync::atomic::{AtomicBool, AtomicU64},
+};
+
+use crate::{
+    atomic::{AtomicU8, Ordering, fence},
+    list::{Heap, Home},
+    run_queue::{Inbox, RunQueue},
+    sync::{Rank, SpinLock},
+    task::{CurrentTask, Dead, Stack},
+    time::Timer,
+};
+
+/// What a CPU is doing, as far as others need to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// In the kernel: it looks at its queues before it does anything long.
+    Kernel,
+    /// Asleep, or about to sleep: only an interrupt makes it look.
+    Idle,
+    /// Running user code, or about to: only an interrupt makes it look.
+    User,
+}
+
+/// The published mode of a CPU.
+#[derive(Debug)]
+pub struct Status(AtomicU8);
+
+impl Default for Status {
+    fn default() -> Self {
+        Self(AtomicU8::new(Mode::Kernel as u8))
+    }
+}
+
+impl Status {
+    /// Says what this CPU is about to do. For `Idle` and `User` the caller looks for work after this, and before it does it.
+    pub fn publish(&self, mode: Mode) {
+        // Release: what the CPU did in the kernel comes before whatever somebody does who sees it elsewhere.
+        self.0.store(mode as u8, Ordering::Release);
+        if mode != Mode::Kernel {
+            // Pairs with the fence in observe(): of "publish, then look for work" and "give work, then look", one sees the other.
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// What the CPU is doing. The caller has given it work before this, and kicks it if the answer is not `Kernel`.
+    #[must_use]
+    pub fn observe(&self) -> Mode {
+        // Pairs with the fence in publish().
+        fence(Ordering::SeqCst);
+        self.peek()
+    }
+
+    /// What the CPU was doing lately: a hint.
+    #[must_use]
+    pub fn peek(&self) -> Mode {
+        match self.0.load(Ordering::Acquire) {
+            1 => Mode::Idle,
+            2 => Mode::User,
+            _ => Mode::Kernel,
+        }
+    }
+}
+
+/// One CPU. A cache line pair of its own, so that CPUs do not slow each other down by being neighbours.
+#[repr(align(128))]
+pub(crate) struct Cpu {
+    pub(crate) status: Status,
+    /// The task being polled must leave user mode, so that another one can be chosen.
+    pub(crate) reschedule: AtomicBool,
+    /// The alarm went off, or another CPU has put a timer here: look at the timers.
+    pub(crate) alarm_due: AtomicBool,
+    /// `run` or `run_until_idle` is under way.
+    pub(crate) is_driven: AtomicBool,
+    /// The task being polled runs although driver tasks wait, because its like have waited for too long.
+    pub(crate) is_spared: AtomicBool,
+    /// The task being polled has been in user mode during this poll.
+    pub(crate) was_in_user_mode: AtomicBool,
+    /// When the task being polled has had its time, if others wait; else [`u64::MAX`].
+    pub(crate) slice_end: AtomicU64,
+    /// What the alarm was last set to; [`u64::MAX`] if it is not set.
+    pub(crate) armed: AtomicU64,
+    /// The end of the last poll, if nothing but polls has happened since; else 0.
+    pub(crate) stamp: AtomicU64,
+    pub(crate) current: CurrentTask,
+    /// Locked by this CPU, and with `try_lock` by thieves and by wakes on this CPU.
+    pub(crate) queue: SpinLock<RunQueue>,
+    pub(crate) inbox: Inbox,
+    /// Cells to be freed.
+    pub(crate) dead: Stack<Dead>,
+    pub(crate) timers: Home<Heap, Timer>,
+    pub(crate) count: Counters,
+}
+
+/// See [`CpuStatistics`](crate::CpuStatistics).
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) polls: AtomicU64,
+    pub(crate) long_polls: AtomicU64,
+    pub(crate) sleeps: AtomicU64,
+    pub(crate) kicks: AtomicU64,
+    pub(crate) alarms: AtomicU64,
+    pub(crate) stolen: AtomicU64,
+}
+
+impl Cpu {
+    pub(crate) fn new(shuffle: Option<NonZeroU64>) -> Self {
+        Self {
+            status: Status::default(),
+            reschedule: AtomicBool::new(false),
+            alarm_due: AtomicBool::new(false),
+            is_driven: AtomicBool::new(false),
+            is_spared: AtomicBool::new(false),
+            was_in_user_mode: AtomicBool::new(false),
+            slice_end: AtomicU64::new(u64::MAX),
+            armed: AtomicU64::new(u64::MAX),
+            stamp: AtomicU64::new(0),
+            current: CurrentTask::new(),
+            queue: SpinLock::new(RunQueue::new(shuffle)),
+            inbox: Inbox::new(),
+            dead: Stack::new(),
+            timers: Home::new(Rank::TIMERS, Heap::new()),
+            count: Counters::default(),
+        }
+    }
+
+    /// Whether some task waits for its turn on this CPU.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.inbox.waiting() != 0 || !self.inbox.is_empty()
+    }
+
+    /// Whether this CPU has nothing at all to do.
+    pub(crate) fn has_nothing_to_do(&self) -> bool {
+        // Acquire: pairs with the Release of whoever set it.
+        !self.has_waiting() && !self.alarm_due.load(core::sync::atomic::Ordering::Acquire) && self.dead.is_empty()
+    }
+}

@@ -1,0 +1,620 @@
+//! The executor: on each CPU a loop that takes a task from the CPU's queue, polls it, and sleeps when there is none.
+//!
+//! ```text
+//!  run(cpu) ─► turn() ─► free dead cells ─► fire timers, if the alarm rang ─► choose() ─► poll ─► account() ─┐
+//!     ▲          │ nothing to poll                                                                           │
+//!     │          ▼                                                                                           │
+//!     │        steal() ─ nothing ─► sleep(): publish Idle, look again, Machine::idle                         │
+//!     └──────────┴────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! It knows neither hardware nor processes. What it needs of a machine is the [`Machine`] trait: a clock, an alarm, which CPU
+//! this is, a way to kick another CPU, and a way to sleep. A test hands it one whose clock it turns by hand.
+//!
+//! User code is run by a task from within its poll. The executor is told so by [`Executor::enter_user`] and
+//! [`Executor::exit_user`], and says through [`Executor::should_leave_user`] when the task is to come back: because it was
+//! woken, or because somebody else is to have the CPU. next: cpu.rs (who is kicked when), sync/wait_queue.rs.
+//!
+//! Exercise: a task is spawned on a CPU whose only user thread computes without ever making a system call. Follow the calls by
+//! which the new task gets its first poll.
+
+use alloc::{boxed::Box, vec::Vec};
+use core::{
+    future::Future,
+    num::NonZeroU64,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    task::Poll,
+    time::Duration,
+};
+
+use crate::{
+    cpu::{Cpu, Mode},
+    join::{JoinHandle, join_slot},
+    list::{Heap, Home},
+    run_queue::{Chosen, GRANULARITY, rescale},
+    sync::{MAX_CPUS, assert_no_lock_held},
+    task::{self, Class, Dead, NewTask, Outcome, Runnable, Schedule, SpawnError, TaskRef},
+    time::{Clock, Instant, Sleep, Timeout, Timer, TimerHandle, fire},
+};
+
+/// A poll that takes longer than this, in nanoseconds, is counted and warned of.
+const LONG_POLL: u64 = 1_000_000;
+
+/// What the executor needs of the machine. All of it is called on the CPU concerned, except `kick`.
+pub trait Machine: Sync + 'static {
+    /// The time since boot. It never goes back, and is the same on all CPUs.
+    fn now(&self) -> Instant;
+
+    /// The CPU that the caller runs on, from 0 up to the number given to [`Executor::new`]. Two threads of execution that run
+    /// at the same time are never told the same number.
+    fn current_cpu(&self) -> usize;
+
+    /// Interrupts another CPU: ends its sleep, or its stay in user mode.
+    fn kick(&self, cpu: usize);
+
+    /// Sleeps until an interrupt. First turns interrupts off and asks `nothing_to_do`; if that is so, turns them on and halts,
+    /// as one pair of instructions; else turns them on again. Returns with interrupts on.
+    fn idle(&self, nothing_to_do: &dyn Fn() -> bool);
+
+    /// Sets this CPU's one alarm to a point in time, in place of the former one; one in the past rings at once. Its interrupt
+    /// handler calls [`Executor::alarm`].
+    fn set_alarm(&self, at: Option<Instant>);
+}
+
+/// Runs tasks on the CPUs of a machine. A copyable handle; what it stands for is made once and never goes away.
+pub struct Executor<M: Machine>(&'static Shared<M>);
+
+impl<M: Machine> Clone for Executor<M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M: Machine> Copy for Executor<M> {}
+
+struct Shared<M> {
+    machine: M,
+    cpus: Box<[Cpu]>,
+    /// The CPUs that sleep, a bit each: a hint for wakes and spawns.
+    idle: [AtomicU64; MAX_CPUS / 64],
+    last_id: AtomicU64,
+    tasks: AtomicUsize,
+}
+
+/// What a CPU has done since boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CpuStatistics {
+    /// Polls of tasks.
+    pub polls: u64,
+    /// Polls of more than a millisecond, those aside in which the task was in user mode.
+    pub long_polls: u64,
+    /// How often it went to sleep.
+    pub sleeps: u64,
+    /// Kicks (inter-processor interrupts) that it sent.
+    pub kicks: u64,
+    /// How often it set its alarm.
+    pub alarms: u64,
+    /// Tasks that it took from other CPUs.
+    pub stolen: u64,
+    /// Tasks that wait for it at this moment.
+    pub waiting: usize,
+}
+
+impl<M: Machine> Executor<M> {
+    /// An executor for a machine of `cpus` CPUs. It is never freed.
+    ///
+    /// # Panics
+    /// If `cpus` is 0, or more than [`MAX_CPUS`].
+    pub fn new(machine: M, cpus: usize) -> Self {
+        Self::build(machine, cpus, None)
+    }
+
+    /// For tests: an executor on which tasks go in an order drawn from `seed`, drivers and users alike.
+    pub fn shuffled(machine: M, cpus: usize, seed: NonZeroU64) -> Self {
+        Self::build(machine, cpus, Some(seed))
+    }
+
+    fn build(machine: M, cpus: usize, seed: Option<NonZeroU64>) -> Self {
+        assert!((1..=MAX_CPUS).contains(&cpus), "a machine has between 1 and {MAX_CPUS} CPUs");
+        let cpus: Vec<Cpu> = (0..cpus).map(|_| Cpu::new(seed)).collect();
+        Self(Box::leak(Box::new(Shared {
+            machine,
+            cpus: cpus.into_boxed_slice(),
+            idle: [const { AtomicU64::new(0) }; MAX_CPUS / 64],
+            last_id: AtomicU64::new(0),
+            tasks: AtomicUsize::new(0),
+        })))
+    }
+
+    /// The machine.
+    pub fn machine(self) -> &'static M {
+        &self.0.machine
+    }
+
+    /// Runs `future` as a task.
+    ///
+    /// # Panics
+    /// If there is no memory for it; see [`Executor::try_spawn`] for what user space can cause.
+    pub fn spawn(self, class: Class, name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> TaskRef {
+        self.try_spawn(class, name, future).expect("the kernel's own tasks are spawned while there is memory")
+    }
+
+    /// Runs `future` as a task.
+    ///
+    /// # Errors
+    /// There is no memory for it; the future comes back.
+    pub fn try_spawn<F>(self, class: Class, name: &'static str, future: F) -> Result<TaskRef, SpawnError<F>>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let shared = self.0;
+        let cpu = shared.machine.current_cpu();
+        // Relaxed: a number is all that is wanted of it.
+        let id = shared.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let new = NewTask { id, name, class, cpu, virtual_runtime: shared.cpus[cpu].inbox.floor() };
+        let (task, runnable) = task::spawn(shared, &new, future)?;
+        shared.tasks.fetch_add(1, Ordering::Relaxed);
+        shared.schedule(runnable);
+        Ok(task)
+    }
+
+    /// Runs `future` as a task whose result can be awaited.
+    ///
+    /// # Panics
+    /// If there is no memory for it.
+    pub fn spawn_with_result<F>(self, class: Class, name: &'static str, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let (slot, wrapped) = join_slot(future);
+        JoinHandle::new(slot, self.spawn(class, name, wrapped))
+    }
+
+    /// Runs tasks on this CPU, for ever.
+    pub fn run(self, cpu: usize) -> ! {
+        let _driver = Driver::new(self.0, cpu);
+        loop {
+            if !self.0.turn(cpu) {
+                self.0.sleep(cpu);
+            }
+        }
+    }
+
+    /// Runs tasks on this CPU until all of them wait. Timers that are due are fired.
+    pub fn run_until_idle(self) {
+        let cpu = self.0.machine.current_cpu();
+        let _driver = Driver::new(self.0, cpu);
+        while self.0.turn(cpu) {}
+    }
+
+    /// Polls one task of this CPU, if one is there. Says whether it was. For tests that look between two polls.
+    pub fn run_one(self) -> bool {
+        let cpu = self.0.machine.current_cpu();
+        let _driver = Driver::new(self.0, cpu);
+        self.0.turn(cpu)
+    }
+
+    /// The task that this CPU is polling.
+    #[must_use]
+    pub fn current(self) -> Option<TaskRef> {
+        self.0.here().current.with(TaskRef::clone)
+    }
+
+    /// How many tasks exist, the finished ones to which somebody holds a reference included.
+    #[must_use]
+    pub fn task_count(self) -> usize {
+        self.0.tasks.load(Ordering::Relaxed)
+    }
+
+    /// What `cpu` has done.
+    ///
+    /// # Panics
+    /// If there is no such CPU.
+    #[must_use]
+    pub fn statistics(self, cpu: usize) -> CpuStatistics {
+        let cpu = &self.0.cpus[cpu];
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CpuStatistics {
+            polls: read(&cpu.count.polls),
+            long_polls: read(&cpu.count.long_polls),
+            sleeps: read(&cpu.count.sleeps),
+            kicks: read(&cpu.count.kicks),
+            alarms: read(&cpu.count.alarms),
+            stolen: read(&cpu.count.stolen),
+            waiting: cpu.inbox.waiting(),
+        }
+    }
+
+    /// The clock and the timers, as a handle that does not know the machine.
+    #[must_use]
+    pub fn timers(self) -> TimerHandle {
+        TimerHandle(self.0)
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(self) -> Instant {
+        self.0.machine.now()
+    }
+
+    /// Waits until `deadline`.
+    #[track_caller]
+    pub fn sleep_until(self, deadline: Instant) -> Sleep {
+        self.timers().sleep_until(deadline)
+    }
+
+    /// Runs `future`, but only until `deadline`.
+    pub fn timeout_at<F: Future>(self, deadline: Instant, future: F) -> Timeout<F> {
+        self.timers().timeout_at(deadline, future)
+    }
+
+    /// The alarm of this CPU rang. For its interrupt handler, and for nobody else.
+    pub fn alarm(self) {
+        // Release: pairs with the Acquire in `Cpu::has_nothing_to_do`. The timers themselves are looked at between two polls.
+        self.0.here().alarm_due.store(true, Ordering::Release);
+    }
+
+    /// The task that this CPU is polling is about to enter user mode. After this, and with interrupts off, it asks
+    /// [`Executor::should_leave_user`] before it goes.
+    pub fn enter_user(self) {
+        let cpu = self.0.here();
+        assert_no_lock_held();
+        cpu.was_in_user_mode.store(true, Ordering::Relaxed);
+        cpu.status.publish(Mode::User);
+        // Somebody waits: the task has a slice only. (Whoever begins to wait after this sees `User`, and kicks.)
+        if cpu.has_waiting() && cpu.slice_end.load(Ordering::Relaxed) == u64::MAX {
+            self.0.begin_slice(cpu, self.0.machine.now());
+        }
+    }
+
+    /// The task that this CPU is polling has come back from user mode.
+    pub fn exit_user(self) {
+        self.0.here().status.publish(Mode::Kernel);
+    }
+
+    /// Whether the task that this CPU is polling must not enter, or stay in, user mode: it was woken (a signal, for example), the
+    /// alarm rang, or another task is to have the CPU. Asked with interrupts off right before user mode is entered, and at the end
+    /// of each interrupt that came from user mode.
+    #[must_use]
+    pub fn should_leave_user(self) -> bool {
+        let cpu = self.0.here();
+        cpu.reschedule.load(Ordering::Relaxed)
+            || cpu.alarm_due.load(Ordering::Relaxed)
+            || cpu.current.with(TaskRef::is_notified).unwrap_or(false)
+    }
+
+    /// What a thread does when it was told to leave user mode: takes note of its being woken, so that it may go back once it has
+    /// looked for the reason. True if it is to [`yield_now`](crate::yield_now) as well, because the CPU is wanted.
+    #[must_use = "if the CPU is wanted, user mode cannot be entered before the task has yielded"]
+    pub fn acknowledge_kick(self) -> bool {
+        let cpu = self.0.here();
+        cpu.current.with(TaskRef::clear_notified);
+        cpu.reschedule.load(Ordering::Relaxed) || cpu.alarm_due.load(Ordering::Relaxed)
+    }
+}
+
+/// Keeps a second loop from driving the same CPU.
+struct Driver<'a>(&'a Cpu);
+
+impl<'a> Driver<'a> {
+    fn new<M: Machine>(shared: &'a Shared<M>, cpu: usize) -> Self {
+        let cpu = &shared.cpus[cpu];
+        let was_driven = cpu.is_driven.swap(true, Ordering::Acquire);
+        assert!(!was_driven, "a CPU is driven by one loop, and not from within a task");
+        Self(cpu)
+    }
+}
+
+impl Drop for Driver<'_> {
+    fn drop(&mut self) {
+        self.0.is_driven.store(false, Ordering::Release);
+    }
+}
+
+impl<M: Machine> Shared<M> {
+    fn here(&self) -> &Cpu {
+        &self.cpus[self.machine.current_cpu()]
+    }
+
+    /// One round of the loop. False if there was nothing to poll.
+    fn turn(&self, index: usize) -> bool {
+        let cpu = &self.cpus[index];
+        self.free_dead(cpu);
+        if cpu.alarm_due.load(Ordering::Relaxed) {
+            self.fire_timers(cpu);
+        }
+        let Some(chosen) = self.choose(cpu).or_else(|| self.steal(index)) else {
+            // A deadline may have passed while the alarm is still on its way.
+            return self.fire_timers(cpu) || !cpu.has_nothing_to_do();
+        };
+        self.poll(index, chosen);
+        true
+    }
+
+    fn free_dead(&self, cpu: &Cpu) {
+        for dead in cpu.dead.take_all() {
+            self.free(dead);
+        }
+    }
+
+    fn free(&self, dead: Dead) {
+        dead.reap();
+        self.tasks.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Wakes whom the time has come for, and sets the alarm for the next. Says whether somebody was woken.
+    fn fire_timers(&self, cpu: &Cpu) -> bool {
+        // Acquire: pairs with the Release of whoever asked for this. Taken back before looking, so that no ring is missed.
+        let has_rung = cpu.alarm_due.swap(false, Ordering::Acquire);
+        if has_rung {
+            cpu.armed.store(u64::MAX, Ordering::Relaxed);
+        }
+        let Some(first) = cpu.timers.lock().first_key() else { return false };
+        let now = self.machine.now();
+        let is_due = first <= now.as_nanos();
+        let first = if is_due { fire(&cpu.timers, now) } else { Some(Instant::from_nanos(first)) };
+        if let Some(first) = first {
+            self.arm(cpu, first);
+        }
+        is_due
+    }
+
+    /// Sets this CPU's alarm to `at`, unless it rings earlier anyway.
+    fn arm(&self, cpu: &Cpu, at: Instant) {
+        // Relaxed: only this CPU, and never an interrupt handler, touches it.
+        if at.as_nanos() < cpu.armed.load(Ordering::Relaxed) {
+            cpu.armed.store(at.as_nanos(), Ordering::Relaxed);
+            count(&cpu.count.alarms);
+            self.machine.set_alarm(Some(at));
+        }
+    }
+
+    /// The task being polled on this CPU has a slice from `now` on.
+    fn begin_slice(&self, cpu: &Cpu, now: Instant) {
+        let end = now + Duration::from_nanos(GRANULARITY);
+        cpu.slice_end.store(end.as_nanos(), Ordering::Relaxed);
+        self.arm(cpu, end);
+    }
+
+    fn choose(&self, cpu: &Cpu) -> Option<Chosen> {
+        if !cpu.has_waiting() {
+            return None;
+        }
+        let mut queue = cpu.queue.lock();
+        cpu.inbox.collect(&mut queue);
+        let chosen = queue.pop(|| self.machine.now().as_nanos());
+        cpu.inbox.publish(&queue);
+        chosen
+    }
+
+    /// Takes half of the tasks of some CPU that has more than one, and returns the one to begin with.
+    fn steal(&self, thief: usize) -> Option<Chosen> {
+        let count = self.cpus.len();
+        (1..count).map(|step| (thief + step) % count).find_map(|victim| self.steal_from(victim, thief))
+    }
+
+    fn steal_from(&self, victim: usize, thief: usize) -> Option<Chosen> {
+        let (victim, thief) = (&self.cpus[victim], &self.cpus[thief]);
+        if !victim.has_waiting() {
+            return None;
+        }
+        // Of a CPU that is asleep nothing is taken: it has been kicked, and the task is warm there.
+        if victim.status.peek() == Mode::Idle {
+            return None;
+        }
+        let mut theirs = victim.queue.try_lock()?;
+        victim.inbox.collect(&mut theirs);
+        // `try_lock` again: two thieves that rob each other must not wait for each other.
+        let mut ours = thief.queue.try_lock()?;
+        let taken = theirs.give_half_to(&mut ours);
+        victim.inbox.publish(&theirs);
+        drop(theirs);
+        let chosen = ours.pop(|| self.machine.now().as_nanos());
+        thief.inbox.publish(&ours);
+        thief.count.stolen.fetch_add(taken as u64, Ordering::Relaxed);
+        chosen
+    }
+
+    fn poll(&self, index: usize, Chosen { task, is_spared }: Chosen) {
+        let cpu = &self.cpus[index];
+        // Relaxed, throughout: these are read on this CPU, or are hints.
+        cpu.reschedule.store(false, Ordering::Relaxed);
+        cpu.is_spared.store(is_spared, Ordering::Relaxed);
+        cpu.was_in_user_mode.store(false, Ordering::Relaxed);
+        cpu.slice_end.store(u64::MAX, Ordering::Relaxed);
+        task.facts().cpu.store(index, Ordering::Relaxed);
+        count(&task.facts().polls);
+        count(&cpu.count.polls);
+
+        let begin = match cpu.stamp.load(Ordering::Relaxed) {
+            0 => self.machine.now(),
+            stamp => Instant::from_nanos(stamp),
+        };
+        if is_spared {
+            self.begin_slice(cpu, begin);
+        }
+        let outcome = cpu.current.poll(task, |facts| {
+            let end = self.machine.now();
+            cpu.stamp.store(end.as_nanos(), Ordering::Relaxed);
+            account(cpu, facts, end - begin);
+        });
+        assert_no_lock_held();
+        match outcome {
+            Outcome::Idle | Outcome::Done(None) => {}
+            Outcome::Again(task) => self.queue_again(cpu, task),
+            Outcome::Done(Some(dead)) | Outcome::Abandoned(dead) => self.free(dead),
+        }
+    }
+
+    /// Queues a task that was woken while it ran, behind its like.
+    fn queue_again(&self, cpu: &Cpu, task: Runnable) {
+        let mut queue = cpu.queue.lock();
+        queue.push(task);
+        cpu.inbox.publish(&queue);
+    }
+
+    /// Sleeps until there is something to do.
+    fn sleep(&self, index: usize) {
+        let cpu = &self.cpus[index];
+        cpu.stamp.store(0, Ordering::Relaxed);
+        let (word, bit) = (&self.idle[index / 64], 1 << (index % 64));
+        word.fetch_or(bit, Ordering::Relaxed);
+        cpu.status.publish(Mode::Idle);
+        count(&cpu.count.sleeps);
+        self.machine.idle(&|| cpu.has_nothing_to_do());
+        cpu.status.publish(Mode::Kernel);
+        word.fetch_and(!bit, Ordering::Relaxed);
+    }
+
+    /// Some CPU that sleeps.
+    fn some_idle_cpu(&self) -> Option<usize> {
+        self.idle.iter().take(self.cpus.len().div_ceil(64)).enumerate().find_map(|(index, word)| {
+            let word = word.load(Ordering::Relaxed);
+            (word != 0).then(|| index * 64 + word.trailing_zeros() as usize)
+        })
+    }
+
+    /// The CPU for a task that was woken: the one that had it last, unless that is busy while another one sleeps.
+    fn cpu_for(&self, task: &Runnable) -> usize {
+        let last = task.facts().cpu.load(Ordering::Relaxed);
+        if self.cpus.len() == 1 || self.cpus[last].status.peek() == Mode::Idle {
+            return last;
+        }
+        self.some_idle_cpu().unwrap_or(last)
+    }
+
+    /// `cpu` was given something to do: makes sure that it looks.
+    fn nudge(&self, index: usize, here: usize, is_driver: bool) {
+        let cpu = &self.cpus[index];
+        match cpu.status.observe() {
+            Mode::Kernel => {
+                if is_driver && !cpu.is_spared.load(Ordering::Relaxed) {
+                    cpu.reschedule.store(true, Ordering::Relaxed);
+                }
+                return;
+            }
+            Mode::User => {
+                if !cpu.is_spared.load(Ordering::Relaxed) {
+                    cpu.reschedule.store(true, Ordering::SeqCst);
+                }
+            }
+            Mode::Idle => {}
+        }
+        self.kick(index, here);
+    }
+
+    /// Interrupts another CPU. On this one we are in an interrupt handler already, at whose end it looks.
+    fn kick(&self, index: usize, here: usize) {
+        if index != here {
+            self.cpus[here].count.kicks.fetch_add(1, Ordering::Relaxed);
+            self.machine.kick(index);
+        }
+    }
+}
+
+impl<M: Machine> Schedule for Shared<M> {
+    fn schedule(&self, task: Runnable) {
+        let here = self.machine.current_cpu();
+        let index = self.cpu_for(&task);
+        let cpu = &self.cpus[index];
+        let is_driver = task.facts().class() == Class::Driver;
+        let former = task.facts().cpu.swap(index, Ordering::Relaxed);
+        if former != index {
+            rescale(&task, self.cpus[former].inbox.floor(), cpu.inbox.floor());
+        }
+        match if index == here { cpu.queue.try_lock() } else { None } {
+            Some(mut queue) => {
+                // Woken by the task that runs here: its data is warm, it may go next.
+                if cpu.current.with(|_| ()).is_some() {
+                    queue.push_next(task);
+                } else {
+                    queue.push(task);
+                }
+                cpu.inbox.publish(&queue);
+            }
+            None => cpu.inbox.push(task),
+        }
+        self.nudge(index, here, is_driver);
+    }
+
+    fn interrupt(&self, cpu: usize) {
+        if self.cpus[cpu].status.observe() == Mode::User {
+            self.kick(cpu, self.machine.current_cpu());
+        }
+    }
+
+    fn retire(&self, task: Dead) {
+        self.here().dead.push(task);
+    }
+}
+
+impl<M: Machine> Clock for Shared<M> {
+    fn now(&self) -> Instant {
+        self.machine.now()
+    }
+
+    fn here(&self) -> usize {
+        self.machine.current_cpu()
+    }
+
+    fn timers(&'static self, cpu: usize) -> &'static Home<Heap, Timer> {
+        &self.cpus[cpu].timers
+    }
+
+    fn earliest_is(&self, index: usize, deadline: Instant) {
+        let here = self.machine.current_cpu();
+        let cpu = &self.cpus[index];
+        if index == here {
+            return self.arm(cpu, deadline);
+        }
+        // Another CPU's alarm is its own to set: have it look.
+        cpu.alarm_due.store(true, Ordering::Release);
+        if cpu.status.observe() != Mode::Kernel {
+            self.kick(index, here);
+        }
+    }
+}
+
+/// Puts the time of a poll down to its task, and takes note if it was long.
+fn account(cpu: &Cpu, facts: &task::Facts, took: Duration) {
+    let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    // Relaxed: only the CPU that polls a task writes these.
+    let add =
+        |sum: &AtomicU64, term: u64| sum.store(sum.load(Ordering::Relaxed).saturating_add(term), Ordering::Relaxed);
+    add(&facts.run_time, nanos);
+    if let Class::User { weight } = facts.class() {
+        add(&facts.virtual_runtime, nanos.saturating_mul(1024) / u64::from(weight));
+    }
+    if nanos > LONG_POLL && !cpu.was_in_user_mode.load(Ordering::Relaxed) {
+        count(&cpu.count.long_polls);
+        let so_far = cpu.count.long_polls.load(Ordering::Relaxed);
+        // Every one would drown the log; that they happen, and how often, is what matters.
+        if so_far.is_power_of_two() {
+            log::warn!(
+                "a poll of {} (task {}) took {took:?}; {so_far} long polls on this CPU",
+                facts.name(),
+                facts.id()
+            );
+        }
+    }
+}
+
+/// Counts one, in a counter that only this CPU writes.
+fn count(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+/// Lets the other tasks of this CPU go first, once.
+///
+/// # Cancel safety
+/// Nothing is lost.
+pub fn yield_now() -> impl Future<Output = ()> + Send + Sync {
+    let mut has_yielded = false;
+    core::future::poll_fn(move |context| {
+        if core::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+}

@@ -1,0 +1,278 @@
+//! The tasks that wait for a CPU, and which of them goes next.
+//!
+//! Each CPU has a [`RunQueue`], which is its own, and an [`Inbox`], into which anybody may push:
+//!
+//! ```text
+//!   wake on this CPU, queue not in use ────────────────► RunQueue { drivers, next, users }
+//!   wake from elsewhere, or from an interrupt                ▲                     │
+//!   that came while the queue was in use ──► Inbox ──────────┘ collect()           ▼ pop()
+//!                                      full? └► overflow (a lock-free list)   the executor polls
+//! ```
+//!
+//! No push ever fails or needs memory: a task stands in one queue at most and brings its own links.
+//!
+//! Who goes next:
+//!
+//! 1. Driver tasks, first come, first served; but after [`DRIVER_BURST`] of them, or [`DRIVER_TIME`], while user tasks wait, one
+//!    user task goes first and is *spared*: waiting drivers do not end its slice.
+//! 2. The task that the running one has just woken, its `next` (the other end of a pipe, the next holder of a futex): its data
+//!    is warm, and no queue is touched. At most [`HAND_OFFS`] times in a row, and only if it is not ahead of the others in
+//!    virtual time by more than [`GRANULARITY`].
+//! 3. The user task that has had the least virtual time: time divided by weight. A task that has slept does not bring the
+//!    time it missed, but a small credit, so that it goes soon and nobody waits for it to catch up.
+//!
+//! next: executor.rs. Exercise: which of these rules keeps a pair of tasks that wake each other from starving a third?
+
+use core::{
+    num::NonZeroU64,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::task::{ByTime, Class, Fifo, Runnable, Stack};
+
+/// How many driver tasks may go before a waiting user task.
+pub(crate) const DRIVER_BURST: u32 = 256;
+/// For how many nanoseconds driver tasks may go before a waiting user task.
+pub(crate) const DRIVER_TIME: u64 = 10_000_000;
+/// How often in a row the `next` task goes before the others.
+pub(crate) const HAND_OFFS: u32 = 16;
+/// How long a user task runs before a waiting one of equal weight has its turn, in nanoseconds.
+pub(crate) const GRANULARITY: u64 = 3_000_000;
+/// How far behind the others a task may be in virtual time when it wakes, in nanoseconds.
+const SLEEPER_CREDIT: u64 = GRANULARITY / 2;
+/// How many wakes from elsewhere have a slot of their own; the rest go to the overflow list.
+const INBOX_SLOTS: usize = 256;
+/// The most that one theft takes.
+const STEAL_LIMIT: usize = 64;
+
+/// The tasks that wait for one CPU.
+#[derive(Debug)]
+pub(crate) struct RunQueue {
+    drivers: Fifo,
+    users: ByTime,
+    next: Option<Runnable>,
+    /// How many tasks are in the three of them.
+    length: usize,
+    /// How many of these are driver tasks.
+    driver_count: usize,
+    hand_offs: u32,
+    driver_burst: u32,
+    /// When the present burst of driver tasks began to keep a user task waiting.
+    driver_since: Option<u64>,
+    /// No user task of this CPU is far behind this virtual time. It never goes back.
+    floor: u64,
+    /// For tests: all tasks go in an order drawn from this.
+    shuffle: Option<NonZeroU64>,
+}
+
+/// A task to be polled.
+pub(crate) struct Chosen {
+    pub(crate) task: Runnable,
+    /// It goes before driver tasks that wait: they are not to interrupt it.
+    pub(crate) is_spared: bool,
+}
+
+impl RunQueue {
+    pub(crate) const fn new(shuffle: Option<NonZeroU64>) -> Self {
+        Self {
+            drivers: Fifo::new(),
+            users: ByTime::new(),
+            next: None,
+            length: 0,
+            driver_count: 0,
+            hand_offs: 0,
+            driver_burst: 0,
+            driver_since: None,
+            floor: 0,
+            shuffle,
+        }
+    }
+
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Queues a task that was woken, spawned or stolen.
+    pub(crate) fn push(&mut self, task: Runnable) {
+        self.length += 1;
+        if let Some(state) = &mut self.shuffle {
+            let place = draw(state);
+            self.users.push(task, place);
+        } else if task.facts().class() == Class::Driver {
+            self.driver_count += 1;
+            self.drivers.push(task);
+        } else {
+            let time = self.catch_up(&task);
+            self.users.push(task, time);
+        }
+    }
+
+    /// Queues a task that the running one has woken: it goes next, if it may.
+    pub(crate) fn push_next(&mut self, task: Runnable) {
+        if self.next.is_some() || self.shuffle.is_some() || task.facts().class() == Class::Driver {
+            return self.push(task);
+        }
+        self.catch_up(&task);
+        self.length += 1;
+        self.next = Some(task);
+    }
+
+    /// Brings a task that has slept up to the others, all but its credit. Its virtual time.
+    fn catch_up(&self, task: &Runnable) -> u64 {
+        // Relaxed: the `Runnable` is ours, and nobody else changes it.
+        let own = task.facts().virtual_runtime.load(Ordering::Relaxed);
+        let time = own.max(self.floor.saturating_sub(SLEEPER_CREDIT));
+        task.facts().virtual_runtime.store(time, Ordering::Relaxed);
+        time
+    }
+
+    /// Takes out the task that goes next. `now` is asked only where a user task waits for drivers.
+    pub(crate) fn pop(&mut self, now: impl FnOnce() -> u64) -> Option<Chosen> {
+        if self.driver_count > 0 {
+            if self.length == self.driver_count {
+                self.driver_burst = 0;
+                self.driver_since = None;
+                return self.pop_driver();
+            }
+            let now = now();
+            let since = *self.driver_since.get_or_insert(now);
+            if self.driver_burst < DRIVER_BURST && now.saturating_sub(since) < DRIVER_TIME {
+                self.driver_burst += 1;
+                return self.pop_driver();
+            }
+        }
+        self.driver_burst = 0;
+        self.driver_since = None;
+        let task = self.pop_user()?;
+        self.length -= 1;
+        Some(Chosen { task, is_spared: self.driver_count > 0 })
+    }
+
+    fn pop_driver(&mut self) -> Option<Chosen> {
+        let task = self.drivers.pop()?;
+        self.length -= 1;
+        self.driver_count -= 1;
+        Some(Chosen { task, is_spared: false })
+    }
+
+    fn pop_user(&mut self) -> Option<Runnable> {
+        if let Some(next) = self.next.take() {
+            let time = next.facts().virtual_runtime.load(Ordering::Relaxed);
+            let is_fair = self.users.first_time().is_none_or(|first| time <= first.saturating_add(GRANULARITY));
+            if is_fair && self.hand_offs < HAND_OFFS {
+                self.hand_offs += 1;
+                return Some(next);
+            }
+            self.users.push(next, time);
+        }
+        self.hand_offs = 0;
+        let task = self.users.pop()?;
+        // In a shuffled queue the places are not times; the floor is not used there.
+        self.floor = self.floor.max(task.facts().virtual_runtime.load(Ordering::Relaxed));
+        Some(task)
+    }
+
+    /// Moves half of the tasks to `thief`; never the only one. Virtual times are moved to the thief's scale.
+    pub(crate) fn give_half_to(&mut self, thief: &mut Self) -> usize {
+        let count = (self.length / 2).min(STEAL_LIMIT);
+        for _ in 0..count {
+            // The `next` task stays: it is warm here.
+            let task = match self.users.pop() {
+                Some(user) => user,
+                None => match self.drivers.pop() {
+                    Some(driver) => {
+                        self.driver_count -= 1;
+                        driver
+                    }
+                    None => return 0,
+                },
+            };
+            self.length -= 1;
+            rescale(&task, self.floor, thief.floor);
+            thief.push(task);
+        }
+        count
+    }
+}
+
+/// The next number of a sequence: xorshift (Marsaglia, 2003).
+fn draw(state: &mut NonZeroU64) -> u64 {
+    let mut x = state.get();
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    // Xorshift never reaches 0 from another number.
+    *state = NonZeroU64::new(x).unwrap_or(NonZeroU64::MIN);
+    x
+}
+
+/// Moves a task's virtual time from the scale of one CPU to that of another.
+pub(crate) fn rescale(task: &Runnable, from: u64, to: u64) {
+    let time = &task.facts().virtual_runtime;
+    let moved = to.saturating_add(time.load(Ordering::Relaxed).saturating_sub(from));
+    time.store(moved, Ordering::Relaxed);
+}
+
+/// Where anybody may leave a task for a CPU, from an interrupt handler too.
+pub(crate) struct Inbox {
+    slots: ArrayQueue<Runnable>,
+    overflow: Stack<Runnable>,
+    /// The length of the CPU's run queue, published by whoever has changed it under its lock.
+    waiting: AtomicUsize,
+    /// The floor of the CPU's run queue, published likewise.
+    floor: AtomicU64,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: ArrayQueue::new(INBOX_SLOTS),
+            overflow: Stack::new(),
+            waiting: AtomicUsize::new(0),
+            floor: AtomicU64::new(0),
+        }
+    }
+
+    /// Leaves a task. Takes no lock, needs no memory, cannot fail.
+    pub(crate) fn push(&self, task: Runnable) {
+        if let Err(task) = self.slots.push(task) {
+            self.overflow.push(task);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.overflow.is_empty()
+    }
+
+    /// Moves everything into the CPU's queue. The caller holds the queue's lock.
+    pub(crate) fn collect(&self, queue: &mut RunQueue) {
+        if self.is_empty() {
+            return;
+        }
+        // No more than there are slots: who pushes faster than this is not to keep us here.
+        for _ in 0..INBOX_SLOTS {
+            let Some(task) = self.slots.pop() else { break };
+            queue.push(task);
+        }
+        self.overflow.take_all().for_each(|task| queue.push(task));
+    }
+
+    /// Publishes the length of the queue. The caller holds the queue's lock.
+    pub(crate) fn publish(&self, queue: &RunQueue) {
+        self.waiting.store(queue.length(), Ordering::Release);
+        // Relaxed: a hint.
+        self.floor.store(queue.floor, Ordering::Relaxed);
+    }
+
+    /// The length of the run queue, as last published.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// The floor of the run queue, as last published.
+    pub(crate) fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,88 @@
+//! Deadlines: one heap per CPU, whose nodes live in the sleeping futures.
+//!
+//! Going to sleep inserts the future's own node (no memory, O(1)); dropping the future takes it out again (O(log n)); when the
+//! alarm rings, the executor pops what is due and wakes it. The alarm is set only when a deadline comes first that is earlier than what
+//! it is set to; when a deadline is taken back it is left alone, and rings once for nothing at most. next: sleep.rs.
+//!
+//! Exercise: a million sleeps with timeouts that never fire. How often is the alarm set?
+
+use core::{fmt, task::Waker};
+
+use super::{Instant, Sleep, Timeout};
+use crate::list::{Heap, Home};
+
+/// What hangs in the heap.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    /// Woken when the deadline is reached; none once it is.
+    pub(crate) waker: Option<Waker>,
+}
+
+/// What a sleeping future needs of the executor, whatever its machine is.
+pub(crate) trait Clock: Sync {
+    fn now(&self) -> Instant;
+    /// The CPU that this is called on.
+    fn here(&self) -> usize;
+    fn timers(&'static self, cpu: usize) -> &'static Home<Heap, Timer>;
+    /// `deadline` is now the first of `cpu`.
+    fn earliest_is(&self, cpu: usize, deadline: Instant);
+}
+
+/// The executor's clock and timers, for whoever does not know the type of its machine. As small as a pointer, and `Copy`.
+#[derive(Clone, Copy)]
+pub struct TimerHandle(pub(crate) &'static dyn Clock);
+
+impl TimerHandle {
+    /// The time.
+    #[must_use]
+    pub fn now(self) -> Instant {
+        self.0.now()
+    }
+
+    /// Waits until `deadline`.
+    pub fn sleep_until(self, deadline: Instant) -> Sleep {
+        Sleep::new(self, deadline)
+    }
+
+    /// Waits for `duration`.
+    pub fn sleep(self, duration: core::time::Duration) -> Sleep {
+        self.sleep_until(self.now() + duration)
+    }
+
+    /// Runs `future`, but only until `deadline`: then it is dropped, and the answer is [`Elapsed`](super::Elapsed).
+    pub fn timeout_at<F: Future>(self, deadline: Instant, future: F) -> Timeout<F> {
+        Timeout::new(self.sleep_until(deadline), future)
+    }
+}
+
+impl fmt::Debug for TimerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TimerHandle")
+    }
+}
+
+/// How many wakers are taken out of the heap before its lock is released to wake them.
+const BATCH: usize = 8;
+
+/// Wakes all whose deadline is not after `now`. Returns the first deadline that remains.
+pub(crate) fn fire(timers: &Home<Heap, Timer>, now: Instant) -> Option<Instant> {
+    loop {
+        let mut due: [Option<Waker>; BATCH] = [const { None }; BATCH];
+        let mut locked = timers.lock();
+        let mut is_full = true;
+        for slot in &mut due {
+            let Some(timer) = locked.pop_up_to(now.as_nanos()) else {
+                is_full = false;
+                break;
+            };
+            *slot = timer.waker.take();
+        }
+        let first = locked.first_key().map(Instant::from_nanos);
+        drop(locked);
+        // Woken without the lock: a waker may be anybody's code.
+        due.into_iter().flatten().for_each(Waker::wake);
+        if !is_full {
+            return first;
+        }
+    }
+}
