@@ -1,2 +1,7 @@
-//! The host tool behind `cargo run`.
-fn main() {}
+//! `cargo run`: see `xtask::cli` for what it offers.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    xtask::cli::main()
+}

@@ -1,0 +1,65 @@
+//! The command line: what a person can ask for.
+
+use crate::guest::Lost;
+use crate::machine::Options;
+use crate::{console, exec};
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Rouse: builds the kernel and starts it in QEMU.
+///
+/// Without a command, this terminal becomes the machine's console; leave with `poweroff` or Ctrl-A X.
+#[derive(Debug, Parser)]
+#[command(name = "cargo run --", version, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Run one program in the guest, with its standard input, output, error and exit status passed through
+    #[command(
+        after_help = "Exit status: the program's (128 + n if signal n ended it, 127 not found, 126 cannot run); or\n  \
+        240  the kernel panicked\n  241  triple fault or reset\n  242  the time limit passed\n  \
+        243  the machine was switched off before the program ended\n  244  the machine could not be started\n\
+        240 and above come with the kernel's last lines on standard error."
+    )]
+    Exec {
+        /// Run the program on the machine's console, for programs that want a terminal
+        #[arg(long, short)]
+        tty: bool,
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+        command: Vec<OsString>,
+    },
+}
+
+/// Does what the command line asks for.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match act(&arguments) {
+        Ok(code) => code,
+        Err(error) => match error.downcast_ref::<Lost>() {
+            Some(lost) => {
+                eprintln!("cargo run: {lost}");
+                ExitCode::from(exec::status_of(lost))
+            }
+            None => {
+                eprintln!("cargo run: {error:#}");
+                ExitCode::from(exec::FAILED)
+            }
+        },
+    }
+}
+
+fn act(arguments: &Arguments) -> Result<ExitCode> {
+    match &arguments.action {
+        None => console::run(&arguments.options),
+        Some(Action::Exec { tty, command }) => exec::run(&arguments.options, command, *tty),
+    }
+}

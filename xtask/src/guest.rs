@@ -1,0 +1,479 @@
+//! A machine that runs programs for us: boots headless, and carries standard streams in and out over a virtio console.
+//!
+//! ```text
+//! port 1  <- a thread of each program: frames of what it is given
+//! port 2, 3, 4, serial  -> a thread each -> one bounded channel of events -> carry(), which writes them where they belong
+//! ```
+//!
+//! The channel is bounded, so that a slow reader here slows the program there. A machine that ends shows as the end of port 4.
+//! QEMU gets its ends of the sockets as descriptors; when this process dies, they close, and init powers the machine off.
+//!
+//! next: `user_programs::protocol`; then `exec.rs`, the smallest user of this.
+
+use crate::machine::Options;
+use crate::paths;
+use anyhow::{Context, Result};
+use rustix::io::{FdFlags, fcntl_setfd};
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use user_programs::protocol::{self, CONTROL_PORT, Decoder, End, Message, STDERR_PORT, STDIN_PORT, STDOUT_PORT};
+
+/// How much is moved at once.
+const CHUNK: usize = 64 << 10;
+/// How many pieces wait for a slow reader.
+const PIECES: usize = 16;
+/// The kernel's last words, as shown when something went wrong.
+const LOG_LINES: usize = 40;
+const LOG_BYTES: usize = 256 << 10;
+
+/// QEMU inherits descriptors without the close-on-exec flag; no other process must start in between.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// Why a machine ended before its program did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The kernel panicked.
+    Panic,
+    /// The processor gave up (triple fault), or the machine was reset.
+    Reset,
+    /// The time limit.
+    TimedOut,
+    /// The machine was switched off from inside.
+    PoweredOff,
+    /// QEMU itself failed, or the channels did.
+    Machine,
+}
+
+/// A machine that ended before its program did, with the kernel's last lines.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    /// Why.
+    pub failure: Failure,
+    /// The last of the kernel's log, and of what QEMU said.
+    pub log: String,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.failure {
+            Failure::Panic => "the kernel panicked",
+            Failure::Reset => "the machine was reset (triple fault or reboot)",
+            Failure::TimedOut => "the time limit has passed",
+            Failure::PoweredOff => "the machine was switched off before the program ended",
+            Failure::Machine => "the machine failed",
+        };
+        write!(f, "{what}; the kernel's last lines:\n{}", self.log)
+    }
+}
+
+impl std::error::Error for Lost {}
+
+/// What a program left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// How it ended.
+    pub end: End,
+    /// What it wrote to standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error.
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Whether it exited with status 0.
+    pub fn is_success(&self) -> bool {
+        self.end == End::Exited(0)
+    }
+}
+
+enum Event {
+    Bytes(u32, Vec<u8>),
+    Control(Message),
+    Ended,
+}
+
+/// A running machine.
+pub struct Guest {
+    qemu: Child,
+    stdin: UnixStream,
+    control: UnixStream,
+    events: Receiver<Event>,
+    log: Arc<Mutex<VecDeque<u8>>>,
+    folder: PathBuf,
+    deadline: Option<Instant>,
+    started: Instant,
+    /// How long the guest took from QEMU's start to init's first word.
+    pub boot_time: Duration,
+}
+
+impl Guest {
+    /// Starts a machine and waits until its init answers. The time limit of `options` counts from here.
+    ///
+    /// # Errors
+    /// Something that is needed cannot be provided; or [`Lost`], if the machine ended.
+    pub fn start(options: &Options) -> Result<Self> {
+        let mut command = options.command(&["init.mode=exec".into()])?;
+        Self::launch(options, &mut command, false)
+    }
+
+    /// Like [`Guest::start`], but the console is this terminal.
+    ///
+    /// # Errors
+    /// As [`Guest::start`].
+    pub fn start_on_terminal(options: &Options, words: &[String]) -> Result<Self> {
+        let words: Vec<String> = [&["init.mode=exec".to_owned()], words].concat();
+        let mut command = options.command(&words)?;
+        Self::launch(options, &mut command, true)
+    }
+
+    fn launch(options: &Options, command: &mut Command, on_terminal: bool) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = paths::made("run")?.join(format!("{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        // QEMU's log of resets tells a triple fault.
+        command.args(["-d", "cpu_reset", "-D"]).arg(folder.join("qemu.log"));
+        command.args(["-device", &format!("{},id=ports,max_ports=8", options.virtio("serial"))]);
+        let ports = [STDIN_PORT, STDOUT_PORT, STDERR_PORT, CONTROL_PORT];
+        let mut near = Vec::new();
+        let mut far: Vec<OwnedFd> = Vec::new();
+        for port in ports {
+            let (here, there) = UnixStream::pair()?;
+            command.args(["-chardev", &format!("socket,id=port{port},fd={}", there.as_raw_fd())]);
+            command.args(["-device", &format!("virtserialport,bus=ports.0,nr={port},chardev=port{port},id=p{port}")]);
+            near.push(here);
+            far.push(there.into());
+        }
+        if on_terminal {
+            command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+        } else {
+            command.args(["-serial", "stdio"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        }
+        command.stderr(Stdio::piped());
+        let started = Instant::now();
+        let mut qemu = {
+            let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+            for descriptor in &far {
+                fcntl_setfd(descriptor, FdFlags::empty())?;
+            }
+            let started = command.spawn().context("starting qemu-system-x86_64");
+            drop(far);
+            started?
+        };
+        let [stdin, stdout, stderr, control] = <[UnixStream; 4]>::try_from(near).expect("one for each port");
+        let log = Arc::new(Mutex::new(VecDeque::new()));
+        for stream in
+            [qemu.stdout.take().map(OwnedFd::from), qemu.stderr.take().map(OwnedFd::from)].into_iter().flatten()
+        {
+            let (log, verbose) = (Arc::clone(&log), options.verbose);
+            thread::spawn(move || keep_log(std::fs::File::from(stream), &log, verbose));
+        }
+        let (sender, events) = sync_channel(PIECES);
+        for (port, stream) in [(STDOUT_PORT, stdout), (STDERR_PORT, stderr)] {
+            let sender = sender.clone();
+            thread::spawn(move || read_bytes(port, stream, &sender));
+        }
+        let messages = control.try_clone()?;
+        thread::spawn(move || read_messages(messages, &sender));
+        let deadline = options.time_limit().map(|limit| started + limit);
+        let mut guest =
+            Self { qemu, stdin, control, events, log, folder, deadline, started, boot_time: Duration::ZERO };
+        loop {
+            match guest.next_event()? {
+                Event::Control(Message::Hello) => break,
+                Event::Control(_) | Event::Bytes(..) => {}
+                Event::Ended => return Err(guest.lost().into()),
+            }
+        }
+        guest.boot_time = guest.started.elapsed();
+        Ok(guest)
+    }
+
+    /// Runs a program without input, and answers what it left behind.
+    ///
+    /// # Errors
+    /// [`Lost`], if the machine ended.
+    pub fn run(&mut self, arguments: &[impl AsRef<OsStr>]) -> Result<Output> {
+        self.run_with_input(arguments, &[])
+    }
+
+    /// Runs a shell script, and answers what it left behind.
+    ///
+    /// # Errors
+    /// [`Lost`], if the machine ended.
+    pub fn shell(&mut self, script: &str) -> Result<Output> {
+        self.run(&["/bin/sh", "-c", script])
+    }
+
+    /// Runs a program with this input, and answers what it left behind.
+    ///
+    /// # Errors
+    /// [`Lost`], if the machine ended.
+    pub fn run_with_input(&mut self, arguments: &[impl AsRef<OsStr>], input: &[u8]) -> Result<Output> {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let command = command_of(arguments);
+        let feeder = self.feed(std::io::Cursor::new(input.to_vec()))?;
+        let end = self.carry(&command, &mut stdout, &mut stderr)?;
+        // The guest reads input to its end, used or not, so this thread ends.
+        let _ = feeder.join();
+        Ok(Output { end, stdout, stderr })
+    }
+
+    /// Starts to send a program's standard input, which ends when `input` does.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub fn feed(&self, mut input: impl Read + Send + 'static) -> Result<thread::JoinHandle<()>> {
+        let mut port = self.stdin.try_clone()?;
+        Ok(thread::spawn(move || {
+            let mut chunk = vec![0; CHUNK];
+            loop {
+                // What cannot be read is at its end, as far as the program is concerned.
+                let count = match input.read(&mut chunk) {
+                    Ok(count) => count,
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                    Err(_) => 0,
+                };
+                let header = (count as u32).to_le_bytes();
+                if port.write_all(&header).and_then(|()| port.write_all(&chunk[..count])).is_err() || count == 0 {
+                    return;
+                }
+            }
+        }))
+    }
+
+    /// Runs a program whose input is being fed, and passes its output on until it has ended.
+    ///
+    /// A sink that fails counts as closed: the program sees a broken pipe.
+    ///
+    /// # Errors
+    /// [`Lost`], if the machine ended.
+    pub fn carry(
+        &mut self,
+        command: &protocol::Command,
+        stdout: &mut dyn Write,
+        stderr: &mut dyn Write,
+    ) -> Result<End> {
+        self.send(&Message::Run(command.clone()))?;
+        let mut sinks = [Sink::new(STDOUT_PORT, stdout), Sink::new(STDERR_PORT, stderr)];
+        let mut status = None;
+        loop {
+            if let Some((end, out, err)) = status
+                && sinks[0].count >= out
+                && sinks[1].count >= err
+            {
+                return Ok(end);
+            }
+            match self.next_event()? {
+                Event::Bytes(port, bytes) => {
+                    let sink = &mut sinks[usize::from(port == STDERR_PORT)];
+                    if sink.write(&bytes).is_err() {
+                        self.send(&Message::Close(port))?;
+                    }
+                }
+                Event::Control(Message::Status { end, stdout, stderr }) => status = Some((end, stdout, stderr)),
+                Event::Control(_) => {}
+                Event::Ended => return Err(self.lost().into()),
+            }
+        }
+    }
+
+    /// Sends a message to init.
+    ///
+    /// # Errors
+    /// [`Lost`], if the machine ended.
+    pub fn send(&mut self, message: &Message) -> Result<()> {
+        if self.control.write_all(&message.encode()).is_err() {
+            return Err(self.lost().into());
+        }
+        Ok(())
+    }
+
+    /// Syncs the guest's disks and ends the machine.
+    pub fn stop(mut self) {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let deadline = Instant::now() + PATIENCE;
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        if self.send(&Message::Quit).is_ok() {
+            while let Ok(event) = self.next_event() {
+                if matches!(event, Event::Control(Message::Bye) | Event::Ended) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The last lines of the kernel's log.
+    pub fn log(&self) -> String {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&log.iter().copied().collect::<Vec<u8>>()).replace('\r', "");
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+    }
+
+    fn next_event(&mut self) -> Result<Event> {
+        let Some(deadline) = self.deadline else {
+            return Ok(self.events.recv().unwrap_or(Event::Ended));
+        };
+        match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(event) => Ok(event),
+            Err(RecvTimeoutError::Disconnected) => Ok(Event::Ended),
+            Err(RecvTimeoutError::Timeout) => Err(Lost { failure: Failure::TimedOut, log: self.log() }.into()),
+        }
+    }
+
+    /// Finds out why the machine ended.
+    fn lost(&mut self) -> Lost {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            match self.qemu.try_wait() {
+                Ok(Some(status)) => break Some(status),
+                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+                _ => break None,
+            }
+        };
+        // The last of the serial line may still be on its way to the log.
+        thread::sleep(Duration::from_millis(50));
+        let log = self.log();
+        let resets = std::fs::read_to_string(self.folder.join("qemu.log")).unwrap_or_default();
+        Lost { failure: classify(status, &log, &resets), log }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Whether it runs or has ended, it is not needed any more.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// What QEMU's end means.
+///
+/// Rouse leaves through isa-debug-exit, which makes QEMU exit with an odd status (`value << 1 | 1`), only when it has panicked
+/// or was told to; Linux says on its console that it panicked, and resets.
+fn classify(status: Option<ExitStatus>, log: &str, resets: &str) -> Failure {
+    const QEMU_ITSELF: i32 = 1;
+    if log.contains("Kernel panic - not syncing") {
+        return Failure::Panic;
+    }
+    if resets.contains("Triple fault") {
+        return Failure::Reset;
+    }
+    match status {
+        Some(status) if status.signal().is_some() => Failure::Machine,
+        Some(status) => match status.code() {
+            Some(0) if log.contains("Restarting system") || log.contains("reboot: machine restart") => Failure::Reset,
+            Some(0) => Failure::PoweredOff,
+            Some(QEMU_ITSELF) => Failure::Machine,
+            Some(code) if code % 2 == 1 => Failure::Panic,
+            _ => Failure::Machine,
+        },
+        None => Failure::Machine,
+    }
+}
+
+/// A program's output on its way, counted.
+struct Sink<'a> {
+    to: Option<&'a mut dyn Write>,
+    count: u64,
+}
+
+impl<'a> Sink<'a> {
+    fn new(_port: u32, to: &'a mut dyn Write) -> Self {
+        Self { to: Some(to), count: 0 }
+    }
+
+    /// Passes bytes on; an error is answered once, and what comes later is dropped.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.count += bytes.len() as u64;
+        let Some(to) = &mut self.to else { return Ok(()) };
+        let outcome = to.write_all(bytes).and_then(|()| to.flush());
+        if outcome.is_err() {
+            self.to = None;
+        }
+        outcome
+    }
+}
+
+fn command_of(arguments: &[impl AsRef<OsStr>]) -> protocol::Command {
+    let arguments = arguments.iter().map(|argument| argument.as_ref().as_bytes().to_vec()).collect();
+    protocol::Command { arguments, ..protocol::Command::default() }
+}
+
+fn read_bytes(port: u32, mut stream: UnixStream, events: &SyncSender<Event>) {
+    let mut chunk = vec![0; CHUNK];
+    while let Ok(count @ 1..) = stream.read(&mut chunk) {
+        if events.send(Event::Bytes(port, chunk[..count].to_vec())).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_messages(mut stream: UnixStream, events: &SyncSender<Event>) {
+    let mut decoder = Decoder::default();
+    let mut chunk = vec![0; CHUNK];
+    while let Ok(count @ 1..) = stream.read(&mut chunk) {
+        decoder.push(&chunk[..count]);
+        while let Ok(Some(message)) = decoder.next_message() {
+            if events.send(Event::Control(message)).is_err() {
+                return;
+            }
+        }
+    }
+    // Nobody may be listening any more.
+    let _ = events.send(Event::Ended);
+}
+
+fn keep_log(mut stream: std::fs::File, log: &Mutex<VecDeque<u8>>, verbose: bool) {
+    let mut chunk = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut chunk) {
+        if verbose {
+            // A log that cannot be shown is still kept.
+            let _ = std::io::stderr().write_all(&chunk[..count]);
+        }
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.extend(&chunk[..count]);
+        let surplus = log.len().saturating_sub(LOG_BYTES);
+        log.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exited(code: i32) -> Option<ExitStatus> {
+        Some(ExitStatus::from_raw(code << 8))
+    }
+
+    #[test]
+    fn each_end_of_a_machine_has_its_own_name() {
+        assert_eq!(classify(exited(0), "", ""), Failure::PoweredOff);
+        assert_eq!(classify(exited(0), "", "CPU Reset\nTriple fault\n"), Failure::Reset);
+        assert_eq!(classify(exited(0), "Kernel panic - not syncing: x", ""), Failure::Panic);
+        assert_eq!(classify(exited(33), "", ""), Failure::Panic);
+        assert_eq!(classify(exited(1), "", ""), Failure::Machine);
+        assert_eq!(classify(Some(ExitStatus::from_raw(11)), "", ""), Failure::Machine);
+    }
+}

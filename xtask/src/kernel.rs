@@ -1,0 +1,117 @@
+//! The kernel that is to be started: Rouse, built here; Debian's Linux; or any file.
+
+use crate::packages::{self, run_quietly};
+use crate::toolchain::{self, TARGET, Target};
+use crate::{linux, paths};
+use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Compiler flags that a person has set for their own programs do not suit a kernel.
+pub const FLAGS_OF_THE_ENVIRONMENT: [&str; 6] = [
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_BUILD_RUSTFLAGS",
+    "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+    "CARGO_TARGET_X86_64_UNKNOWN_NONE_RUSTFLAGS",
+    "CARGO_BUILD_TARGET",
+];
+
+/// Which kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Kernel {
+    /// This one.
+    #[default]
+    Rouse,
+    /// Debian's: the oracle.
+    Linux,
+    /// A file that QEMU's `-kernel` takes, treated like Rouse.
+    File(PathBuf),
+}
+
+/// How Rouse is compiled: a cargo profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// As fast as it gets.
+    #[default]
+    Fast,
+    /// With debug assertions, lock-order checks and overflow checks.
+    Checked,
+}
+
+impl Kernel {
+    /// What `--kernel` was given.
+    pub fn named(name: &str) -> Self {
+        match name {
+            "rouse" => Kernel::Rouse,
+            "linux" => Kernel::Linux,
+            file => Kernel::File(file.into()),
+        }
+    }
+
+    /// The kernel's file for QEMU, built or unpacked if need be.
+    ///
+    /// # Errors
+    /// It does not compile, cannot be downloaded, or is not there.
+    pub fn file(&self, profile: Profile) -> Result<PathBuf> {
+        match self {
+            Kernel::Rouse => build(profile),
+            Kernel::Linux => Ok(linux::unpacked()?.image),
+            Kernel::File(path) if path.is_file() => Ok(path.clone()),
+            Kernel::File(path) => bail!("there is no kernel at {}", path.display()),
+        }
+    }
+
+    /// Whether this is Linux.
+    pub fn is_linux(&self) -> bool {
+        *self == Kernel::Linux
+    }
+}
+
+/// Compiles Rouse.
+///
+/// # Errors
+/// The target cannot be provided, or the code does not compile.
+pub fn build(profile: Profile) -> Result<PathBuf> {
+    packages::ensure(&[packages::LINKER])?;
+    let target = toolchain::target()?;
+    let folder = paths::made("kernel")?;
+    let name = match profile {
+        Profile::Fast => "kernel",
+        Profile::Checked => "kernel-checked",
+    };
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(paths::workspace());
+    for variable in FLAGS_OF_THE_ENVIRONMENT {
+        command.env_remove(variable);
+    }
+    command
+        .args(["build", "--package", "rouse", "--bin", "rouse", "--target", TARGET, "--profile", name])
+        .arg("--target-dir")
+        .arg(&folder);
+    if let Target::Sysroot(sysroot) = target {
+        let flag = format!("target.{TARGET}.rustflags=['--sysroot={}']", sysroot.display());
+        command.args(["--config", &flag]);
+    }
+    let built = folder.join(TARGET).join(name).join("rouse");
+    if !built.exists() {
+        crate::progress::step("compiling the kernel (a minute the first time)");
+    }
+    // Cargo says what is wrong with the code on standard error, and that is for the person to see.
+    command.arg("--quiet").stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    let status = command.status().context("starting cargo")?;
+    if !status.success() {
+        bail!("the kernel does not compile");
+    }
+    Ok(built)
+}
+
+/// A copy of a kernel without symbols and debugging information, for an image.
+///
+/// # Errors
+/// There is no tool for it, or the file is no ELF.
+pub fn stripped(kernel: &std::path::Path) -> Result<PathBuf> {
+    let small = kernel.with_extension("stripped");
+    run_quietly(Command::new("strip").arg("--strip-all").arg("-o").arg(&small).arg(kernel))?;
+    Ok(small)
+}

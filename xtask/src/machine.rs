@@ -1,0 +1,242 @@
+//! What is to be started: the options that `cargo run`, `exec`, `bench` and the tests share, and QEMU's command line made of them.
+
+use crate::kernel::{Kernel, Profile};
+use crate::packages;
+use crate::root::{Addition, Prepared, Root};
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// A machine that QEMU knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Model {
+    /// A PC with PCI Express.
+    #[default]
+    Q35,
+    /// A PC with PCI, as of 1996.
+    Pc,
+    /// A machine without PCI, made for short starts.
+    Microvm,
+}
+
+/// The firmware that runs before the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Firmware {
+    /// SeaBIOS.
+    #[default]
+    Bios,
+    /// OVMF.
+    Uefi,
+}
+
+/// The machine and what runs on it.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Number of processors
+    #[arg(long, value_name = "N", default_value_t = 1, global = true)]
+    pub smp: u32,
+    /// Memory, as QEMU takes it (256M, 2G)
+    #[arg(long, value_name = "SIZE", default_value = "512M", global = true)]
+    pub memory: String,
+    /// The machine that QEMU plays
+    #[arg(long, value_enum, default_value_t = Model::Q35, global = true)]
+    pub machine: Model,
+    /// The firmware
+    #[arg(long, value_enum, default_value_t = Firmware::Bios, global = true)]
+    pub firmware: Firmware,
+    /// The processor's model, as QEMU names it (default: QEMU's default; max: all it has)
+    #[arg(long, value_name = "MODEL", global = true)]
+    pub cpu: Option<String>,
+    /// Open a window with the machine's screen and keyboard
+    #[arg(long, global = true)]
+    pub display: bool,
+    /// End the machine after so many seconds
+    #[arg(long, value_name = "SECONDS", global = true)]
+    pub timeout: Option<u64>,
+    /// Put a file or folder into the root; a program's shared libraries come along
+    #[arg(long, value_name = "HOST[=GUEST]", global = true)]
+    pub add: Vec<OsString>,
+    /// The root: busybox, debian, a folder, or an ext4 image (never written)
+    #[arg(long, value_name = "ROOT", default_value = "busybox", global = true)]
+    pub root: String,
+    /// Debian packages added to the debian root
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', global = true)]
+    pub packages: Vec<String>,
+    /// Attach a disk image (after the root disk, if there is one); it is written
+    #[arg(long, value_name = "FILE[,virtio]", global = true)]
+    pub disk: Vec<OsString>,
+    /// The kernel: rouse, linux (Debian's, unpacked and not installed), or a file
+    #[arg(long, value_name = "KERNEL", default_value = "rouse", global = true)]
+    pub kernel: String,
+    /// Build Rouse with its own checks: debug assertions, lock order, overflow
+    #[arg(long, global = true)]
+    pub checked: bool,
+    /// Let one guest instruction be one nanosecond, so that runs repeat
+    #[arg(long, global = true)]
+    pub icount: bool,
+    /// Wait for gdb on port 1234 before the first instruction
+    #[arg(long, global = true)]
+    pub gdb: bool,
+    /// Add to the kernel's command line
+    #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true, global = true)]
+    pub append: Vec<String>,
+    /// Pass an argument to QEMU
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true, global = true)]
+    pub qemu_arg: Vec<OsString>,
+    /// Show the kernel's log on standard error
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+    /// Install missing Debian packages without asking
+    #[arg(long, short, global = true)]
+    pub yes: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        #[derive(clap::Parser)]
+        struct None {
+            #[command(flatten)]
+            options: Options,
+        }
+        <None as clap::Parser>::parse_from(["xtask"]).options
+    }
+}
+
+impl Options {
+    /// The same machine with Linux on it.
+    #[must_use]
+    pub fn on_linux(&self) -> Self {
+        Self { kernel: "linux".into(), ..self.clone() }
+    }
+
+    /// Which kernel.
+    pub fn kernel(&self) -> Kernel {
+        Kernel::named(&self.kernel)
+    }
+
+    /// How long the machine may run.
+    pub fn time_limit(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_secs)
+    }
+
+    /// Provides everything that starting the machine needs, and answers QEMU's command line so far: what is missing are the
+    /// console and the ports. `words` go on the kernel's command line.
+    ///
+    /// # Errors
+    /// Something cannot be provided.
+    pub fn command(&self, words: &[String]) -> Result<Command> {
+        if self.yes {
+            packages::assume_yes();
+        }
+        packages::ensure(&[packages::QEMU])?;
+        let kernel = self.kernel();
+        let profile = if self.checked { Profile::Checked } else { Profile::Fast };
+        let image = kernel.file(profile)?;
+        let additions: Vec<_> = self.add.iter().map(|text| Addition::parse(text)).collect();
+        let root = Root::named(&self.root, &self.packages)?;
+        let prepared = root.prepare(&additions, kernel.is_linux(), self.verbose)?;
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-nodefaults", "-no-user-config", "-no-reboot"]);
+        self.hardware(&mut qemu)?;
+        self.disks(&mut qemu, &prepared)?;
+        qemu.arg("-kernel").arg(image).arg("-initrd").arg(&prepared.initrd);
+        qemu.arg("-append").arg(self.command_line(&prepared, words));
+        qemu.args(&self.qemu_arg);
+        Ok(qemu)
+    }
+
+    fn hardware(&self, qemu: &mut Command) -> Result<()> {
+        let model = match self.machine {
+            Model::Q35 => "q35",
+            Model::Pc => "pc",
+            Model::Microvm => "microvm",
+        };
+        qemu.args(["-machine", model, "-m", &self.memory, "-smp", &self.smp.to_string()]);
+        if let Some(cpu) = &self.cpu {
+            qemu.args(["-cpu", cpu]);
+        }
+        // Rouse ends the machine, with a status, by a write to this port.
+        qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        match (self.display, self.machine) {
+            (true, Model::Microvm) => bail!("a microvm has no screen"),
+            (true, _) => qemu.args(["-vga", "std"]),
+            (false, _) => qemu.args(["-display", "none"]),
+        };
+        if self.icount {
+            qemu.args(["-icount", "shift=0,sleep=off"]);
+        }
+        if self.gdb {
+            qemu.args(["-s", "-S"]);
+        }
+        if self.firmware == Firmware::Uefi {
+            if !self.kernel().is_linux() {
+                bail!(
+                    "QEMU cannot start this kernel directly under UEFI; make an image and start that: cargo run -- image"
+                );
+            }
+            packages::ensure(&[packages::OVMF])?;
+            qemu.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={}", packages::OVMF.file)]);
+        }
+        Ok(())
+    }
+
+    fn disks(&self, qemu: &mut Command, prepared: &Prepared) -> Result<()> {
+        let root = prepared.disk.iter().map(|disk| (disk.clone(), ",readonly=on"));
+        let mut others = Vec::new();
+        for disk in &self.disk {
+            let text = disk.to_string_lossy();
+            let (file, bus) = text.rsplit_once(',').unwrap_or((&text, "virtio"));
+            if bus != "virtio" {
+                bail!("--disk {text}: the only bus so far is virtio");
+            }
+            others.push((PathBuf::from(file), ""));
+        }
+        for (index, (file, mode)) in root.chain(others).enumerate() {
+            let mut drive = OsString::from(format!("if=none,id=disk{index},format={}{mode},file=", format_of(&file)?));
+            // A comma in a file's name is doubled.
+            drive.push(file.to_string_lossy().replace(',', ",,"));
+            qemu.arg("-drive").arg(drive);
+            qemu.args(["-device", &format!("{},drive=disk{index}", self.virtio("blk"))]);
+        }
+        Ok(())
+    }
+
+    /// The name of a virtio device on this machine.
+    pub fn virtio(&self, kind: &str) -> String {
+        match self.machine {
+            Model::Microvm => format!("virtio-{kind}-device"),
+            Model::Q35 | Model::Pc => format!("virtio-{kind}-pci"),
+        }
+    }
+
+    fn command_line(&self, prepared: &Prepared, words: &[String]) -> String {
+        let mut line = vec!["console=ttyS0".to_owned()];
+        line.push(if self.verbose { "loglevel=7".into() } else { "quiet".into() });
+        if self.kernel().is_linux() {
+            line.push("panic=-1".into());
+        }
+        if prepared.disk.is_some() {
+            line.push("init.root=/dev/vda".into());
+        }
+        line.extend(words.iter().cloned());
+        line.extend(self.append.iter().cloned());
+        line.join(" ")
+    }
+}
+
+/// The format of a disk image, by its first bytes.
+fn format_of(file: &std::path::Path) -> Result<&'static str> {
+    use std::io::Read;
+    let mut magic = [0; 4];
+    let mut opened = std::fs::File::open(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
+    let read = opened.read(&mut magic)?;
+    Ok(if magic[..read] == *b"QFI\xfb" { "qcow2" } else { "raw" })
+}
+
+/// A kernel's log and a program's name in a sentence.
+pub fn shown(arguments: &[impl AsRef<OsStr>]) -> String {
+    arguments.iter().map(|argument| argument.as_ref().to_string_lossy()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,35 @@
+//! Where things are: the workspace, and the folder under `target/` for each kind of thing that is made.
+
+use std::path::{Path, PathBuf};
+
+/// The root of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace")
+}
+
+/// A folder for things that are made, under `target/`; it exists when this returns.
+///
+/// # Errors
+/// It cannot be made.
+pub fn made(folder: &str) -> std::io::Result<PathBuf> {
+    let path = workspace().join("target").join(folder);
+    std::fs::create_dir_all(&path)?;
+    Ok(path)
+}
+
+/// Writes a file all at once, so that an interrupted run leaves no half of it.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_whole(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let draft = draft_of(path);
+    std::fs::write(&draft, content)?;
+    std::fs::rename(draft, path)
+}
+
+/// The name under which a file or folder is made before it gets its own.
+pub fn draft_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".draft-{}", std::process::id()));
+    name.into()
+}

@@ -1,0 +1,44 @@
+//! The terminal of the person: its size, and its state, which is put back whatever happened in between.
+
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use std::io::{self, IsTerminal};
+
+/// Remembers the state of the terminal on standard input, and restores it when dropped.
+pub struct Saved(Option<Termios>);
+
+/// Remembers how the terminal is set; on anything else, does nothing.
+pub fn save() -> Saved {
+    Saved(tcgetattr(io::stdin()).ok())
+}
+
+impl Drop for Saved {
+    fn drop(&mut self) {
+        if let Some(termios) = &self.0 {
+            // A terminal that has gone needs no repair.
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, termios);
+            if io::stdout().is_terminal() {
+                // Attributes off, cursor visible, automatic margins on: whatever a full-screen program left behind.
+                print!("\x1b[0m\x1b[?25h\x1b[?7h");
+                let _ = io::Write::flush(&mut io::stdout());
+            }
+        }
+    }
+}
+
+/// The words on the kernel's command line that tell init of this terminal.
+pub fn words() -> Vec<String> {
+    let mut words = Vec::new();
+    if let Ok(size) = tcgetwinsize(io::stdout())
+        && size.ws_row > 0
+        && size.ws_col > 0
+    {
+        words.push(format!("init.size={}x{}", size.ws_row, size.ws_col));
+    }
+    if let Ok(term) = std::env::var("TERM")
+        && term.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c))
+        && !term.is_empty()
+    {
+        words.push(format!("init.term={term}"));
+    }
+    words
+}
