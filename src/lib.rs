@@ -3,6 +3,9 @@
 //! Next: `boot.rs`, which puts it together.
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
+#[cfg(not(target_os = "none"))]
+#[macro_use]
+extern crate std;
 
 pub mod arch;
 #[cfg(target_os = "none")]
@@ -10,3 +13,4 @@ pub mod boot;
 #[cfg(target_os = "none")]
 pub mod panic;
 pub mod symbols;
+pub mod mm;

@@ -12,6 +12,7 @@ pub mod multiboot2;
 pub mod page_size;
 pub mod pvh;
 pub mod stacks;
+pub mod paging;
 pub mod user_context;
 
 #[cfg(target_os = "none")]

@@ -1,0 +1,72 @@
+//! The gate: memory is admitted, not hoped for.
+//!
+//! `Box` and `Arc` cannot fail softly, so a system call or a fault that will allocate passes here first. The gate is open while
+//! more than the reserve is free; else it asks the reclaimer (the page cache's, set at boot) to give memory back, lets other
+//! tasks run, and says `ENOMEM` when that did not help.
+//!
+//! ```text
+//!   free:  ├── reserve: kernel only ──┤── shut: reclaim first ──┤── open ───────────►
+//! ```
+//!
+//! Next: `heap.rs`.
+
+use abi::Errno;
+use executor::sync::SpinLock;
+
+use super::frames;
+
+/// Frames above the reserve below which the gate is shut.
+const MARGIN: usize = 64;
+/// How often a task lets others run before it gives up.
+const PATIENCE: usize = 16;
+
+/// Gives back about so many frames; returns how many it could.
+pub type Reclaim = fn(frames: usize) -> usize;
+
+static RECLAIM: SpinLock<Option<Reclaim>> = SpinLock::new(None);
+
+/// Says who can give memory back. Called once at boot.
+pub fn set_reclaimer(reclaim: Reclaim) {
+    *RECLAIM.lock() = Some(reclaim);
+}
+
+/// Whether the gate is open now. Costs a few instructions.
+#[inline]
+pub fn is_open() -> bool {
+    frames::free() > frames::reserve() + MARGIN
+}
+
+/// Passes the gate if that needs no waiting.
+///
+/// # Errors
+///
+/// `ENOMEM`: nothing could be reclaimed at once.
+#[inline]
+pub fn try_admit() -> Result<(), Errno> {
+    if is_open() || reclaim() { Ok(()) } else { Err(Errno::ENOMEM) }
+}
+
+/// Passes the gate, waiting for memory if there is none now.
+///
+/// # Errors
+///
+/// `ENOMEM`: there is none to be had.
+///
+/// # Cancel safety
+///
+/// Nothing is held while it waits.
+pub async fn admit() -> Result<(), Errno> {
+    for _ in 0..PATIENCE {
+        if try_admit().is_ok() {
+            return Ok(());
+        }
+        super::yield_now().await;
+    }
+    Err(Errno::ENOMEM)
+}
+
+#[cold]
+fn reclaim() -> bool {
+    let reclaim = *RECLAIM.lock();
+    reclaim.is_some_and(|reclaim| reclaim(4 * MARGIN) > 0) && is_open()
+}

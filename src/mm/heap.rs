@@ -1,0 +1,200 @@
+//! The kernel heap: `Box`, `Vec` and `Arc` in the kernel come from here.
+//!
+//! Small objects (up to 4 KiB) belong to one of 28 size classes. Each CPU keeps a list of free objects per class, threaded
+//! through the objects themselves: allocating is taking its head, freeing is putting one in front, without a lock. When a list
+//! runs dry or grows long, a batch moves from or to the class's slabs (`heap/slab.rs`), under the class's lock. Larger objects are
+//! whole frames, contiguous in the direct map.
+//!
+//! ```text
+//!   alloc ──► this CPU's list ──batch──► class: partial slabs ──► frames
+//!   dealloc ─►      (no lock)  ◄──────       (lock)
+//! ```
+//!
+//! `Box::new` cannot fail softly on stable Rust. What a program can make the kernel allocate is therefore admitted first
+//! (`gate.rs`), sized through `try_reserve`, or made by [`try_box`].
+//!
+//! Interrupt handlers neither allocate nor free. Next: `heap/slab.rs`.
+
+mod slab;
+
+use alloc::boxed::Box;
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use abi::Errno;
+
+use super::frames::{self, FRAME_SIZE, Initial, PerCpu};
+use crate::arch;
+use slab::{CLASSES, Object};
+
+/// The kernel's allocator; the host keeps its own, so that tests can use both.
+pub struct Heap;
+
+#[cfg(target_os = "none")]
+#[global_allocator]
+static HEAP: Heap = Heap;
+
+static CPUS: PerCpu<CpuHeap> = PerCpu::new();
+/// Frames that hold large objects.
+static LARGE: AtomicUsize = AtomicUsize::new(0);
+
+/// Free objects of one CPU.
+struct CpuHeap {
+    lists: [FreeList; CLASSES],
+    allocations: usize,
+}
+
+/// Free objects of one class, each holding the address of the next.
+#[derive(Clone, Copy)]
+struct FreeList {
+    head: *mut Object,
+    count: usize,
+}
+
+// SAFETY: the objects in the list belong to the list's CPU alone.
+unsafe impl Send for FreeList {}
+
+impl Initial for CpuHeap {
+    const INITIAL: CpuHeap = CpuHeap { lists: [FreeList { head: null_mut(), count: 0 }; CLASSES], allocations: 0 };
+}
+
+/// How many allocations the kernel has made since boot. The difference around a system call says what it allocated.
+pub fn allocations() -> usize {
+    // SAFETY: the pointer is valid for ever; one word is read, whatever its CPU does to it meanwhile.
+    CPUS.sum(|cpu| unsafe { (&raw const (*cpu).allocations).read_volatile() })
+}
+
+/// Frames the heap holds: (in slabs, in large objects).
+pub fn frames_held() -> (usize, usize) {
+    (slab::frames_held(), LARGE.load(Ordering::Relaxed))
+}
+
+/// A box, or the knowledge that there is no memory for it.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub fn try_box<T>(value: T) -> Result<Box<T>, Errno> {
+    let layout = Layout::new::<T>();
+    if layout.size() == 0 {
+        return Ok(Box::new(value));
+    }
+    if super::frames::faults::strikes() {
+        return Err(Errno::ENOMEM);
+    }
+    // SAFETY: the layout is not of size zero.
+    let memory = NonNull::new(unsafe { alloc::alloc::alloc(layout) }).ok_or(Errno::ENOMEM)?.cast::<T>();
+    // SAFETY: fresh memory of T's layout from the global allocator, written before it becomes a box.
+    unsafe {
+        memory.write(value);
+        Ok(Box::from_raw(memory.as_ptr()))
+    }
+}
+
+// SAFETY: `allocate` returns memory of at least the layout's size and alignment that nobody else uses (a slab object is a
+// multiple of the alignment from its slab's start, a page; frames are page-aligned) and `deallocate` undoes it by the same layout.
+unsafe impl GlobalAlloc for Heap {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match slab::class_of(layout) {
+            Some(class) => CPUS.with(|cpu| cpu.allocate(class)),
+            None => allocate_large(layout),
+        }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        match slab::class_of(layout) {
+            // SAFETY: the caller gives back an object of this class.
+            Some(class) => CPUS.with(|cpu| unsafe { cpu.free(class, pointer.cast()) }),
+            // SAFETY: the caller gives back what `allocate_large` made for this layout.
+            None => unsafe { free_large(pointer, layout) },
+        }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller promises a valid size for this alignment.
+        let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        let stays = match (slab::class_of(layout), slab::class_of(wanted)) {
+            (Some(old), Some(new)) => old == new,
+            (None, None) => large_frames(layout) == large_frames(wanted),
+            _ => false,
+        };
+        if stays {
+            return pointer;
+        }
+        // SAFETY: `wanted` has a size, as the caller promises; the copy takes what fits both; the old object is the caller's.
+        unsafe {
+            let new = self.alloc(wanted);
+            if !new.is_null() {
+                core::ptr::copy_nonoverlapping(pointer, new, size.min(layout.size()));
+                self.dealloc(pointer, layout);
+            }
+            new
+        }
+    }
+}
+
+impl CpuHeap {
+    #[inline]
+    fn allocate(&mut self, class: usize) -> *mut u8 {
+        self.allocations += 1;
+        let list = &mut self.lists[class];
+        if list.head.is_null() {
+            let (head, count) = slab::take_batch(class);
+            *list = FreeList { head, count };
+            if head.is_null() {
+                return null_mut();
+            }
+        }
+        let object = list.head;
+        // SAFETY: an object in the list is free, and holds the next one's address.
+        list.head = unsafe { (*object).next };
+        list.count -= 1;
+        object.cast()
+    }
+
+    /// # Safety
+    ///
+    /// `object` is an object of this class that nobody uses any more.
+    #[inline]
+    unsafe fn free(&mut self, class: usize, object: *mut Object) {
+        let list = &mut self.lists[class];
+        // SAFETY: the object is ours now, and large enough for an address.
+        unsafe { (*object).next = list.head };
+        list.head = object;
+        list.count += 1;
+        if list.count > 2 * slab::batch(class) {
+            // SAFETY: the list holds more than a batch of free objects of this class.
+            list.head = unsafe { slab::give_batch(class, list.head) };
+            list.count -= slab::batch(class);
+        }
+    }
+}
+
+fn large_frames(layout: Layout) -> usize {
+    let frames = layout.size().div_ceil(FRAME_SIZE);
+    if layout.align() > FRAME_SIZE { frames.max(layout.align() / FRAME_SIZE).next_power_of_two() } else { frames }
+}
+
+#[cold]
+fn allocate_large(layout: Layout) -> *mut u8 {
+    CPUS.with(|cpu| cpu.allocations += 1);
+    let count = large_frames(layout);
+    // A block of the buddy allocator is aligned to its size, which is what an alignment above a page asks for.
+    let Some(physical) = frames::allocate_contiguous(count) else { return null_mut() };
+    LARGE.fetch_add(count, Ordering::Relaxed);
+    arch::direct_map(physical)
+}
+
+/// # Safety
+///
+/// `pointer` came from `allocate_large` for this layout.
+#[cold]
+unsafe fn free_large(pointer: *mut u8, layout: Layout) {
+    let count = large_frames(layout);
+    LARGE.fetch_sub(count, Ordering::Relaxed);
+    // SAFETY: the caller's promise; the frames lie in the direct map in physical order.
+    unsafe { frames::free_contiguous(arch::direct_map_physical(pointer), count) }
+}

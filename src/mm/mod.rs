@@ -1,0 +1,66 @@
+//! Memory management.
+//!
+//! ```text
+//!   user.rs              copies from and to user memory: the only door
+//!   address_space.rs     what a program has mapped; vma.rs, layout.rs, protect.rs, remap.rs, fork.rs, mapper.rs, report.rs
+//!   page_fault.rs        how a page appears when it is touched
+//!   page_table.rs        the tables that the MMU reads: unsafe shell
+//!   heap.rs              Box, Vec and Arc in the kernel
+//!   gate.rs              memory is admitted, not hoped for
+//!   frames.rs            physical memory, counted
+//! ```
+//!
+//! Unsafe code is in `frames`, `heap`, `page_table` and `user` only; what decides what is mapped where is safe code above them.
+//!
+//! Next: `frames.rs`, or from the top: `user.rs`, `address_space.rs`.
+
+pub mod address_space;
+mod fork;
+#[allow(unsafe_code, reason = "owns physical memory: invariant 9 of ARCHITECTURE.md")]
+pub mod frames;
+pub mod gate;
+#[allow(unsafe_code, reason = "the global allocator: invariant 9 of ARCHITECTURE.md")]
+pub mod heap;
+pub mod layout;
+mod mapper;
+pub mod page_fault;
+#[allow(unsafe_code, reason = "the tables that the MMU reads: invariant 9 of ARCHITECTURE.md")]
+pub mod page_table;
+mod protect;
+mod remap;
+pub mod report;
+pub mod vma;
+
+use core::future::poll_fn;
+use core::task::Poll;
+
+use crate::arch::BootInfo;
+
+pub use crate::arch::paging::{Rights, USER_END};
+pub use address_space::{AddressSpace, Limits, MapRequest, Placement, Source};
+pub use frames::{FRAME_SIZE, FRAMES, Frames};
+pub use gate::{admit, try_admit};
+pub use heap::try_box;
+pub use layout::Layout;
+pub use page_fault::{Access, Fault, Stop};
+pub use vma::{MappedFile, SpecialPages, VmaFlags};
+
+/// Takes over the machine's memory: frames first, then the heap works, then page tables for programs can be made. Called once,
+/// before anything is allocated, with the boot page table active.
+pub fn init(info: &BootInfo) {
+    frames::init(info);
+    page_table::init();
+}
+
+/// Lets other tasks run.
+async fn yield_now() {
+    let mut has_yielded = false;
+    poll_fn(|context| {
+        if core::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

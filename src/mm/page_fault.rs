@@ -1,0 +1,337 @@
+//! Page faults: how a page appears when it is first touched.
+//!
+//! [`AddressSpace::try_fault`] is plain code and answers all that needs no waiting: zeros, a copy of a shared page, a page that the
+//! cache holds. What has to wait (a page on disk, memory) it names, and [`AddressSpace::fault_in`] waits and tries again:
+//!
+//! ```text
+//!   touch ──► try_fault ──► Ok                          go on
+//!                 ▲     ├─► Stop::Fault(f)              SIGSEGV, SIGBUS
+//!                 │     ├─► Stop::Page(file, index)     load it into the page cache ─┐
+//!                 │     └─► Stop::Memory                pass the gate ───────────────┤
+//!                 └──────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! | area | first read | first write | write after read |
+//! |---|---|---|---|
+//! | anonymous | the frame of zeros | a fresh frame | a fresh frame |
+//! | private file | the cache's page | a copy of it | a copy, unless nobody else holds the page |
+//! | shared file | the cache's page, read-only | the cache's page, marked dirty | marked dirty |
+//!
+//! A page that was waited for is held until it is mapped, so that it cannot be lost again before: progress is made.
+//!
+//! Next: `user.rs`. Exercise: why is a shared page mapped read-only at first?
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::Errno;
+use drivers::hw::Page;
+
+use super::address_space::{AddressSpace, Inner};
+use super::frames::{FRAME_SIZE, Frame, Purpose};
+use super::gate;
+use super::page_table::{LEAF_SPAN, OutOfMemory, Slot};
+use super::vma::{Backing, MappedFile, Position, STACK_GUARD, Vma, VmaFlags};
+use crate::arch::paging::{self, Rights, USER_END, index};
+
+/// Cached neighbours of a file page are mapped along with it: so many pages, aligned.
+const AROUND: usize = 16;
+
+/// What a program was about to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Read.
+    Read,
+    /// Write.
+    Write,
+    /// Fetch an instruction.
+    Execute,
+}
+
+/// Why it may not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Nothing is mapped there: SIGSEGV, `SEGV_MAPERR`.
+    Unmapped,
+    /// The area does not allow it: SIGSEGV, `SEGV_ACCERR`.
+    Refused,
+    /// Beyond the end of the file, or the device failed: SIGBUS, `BUS_ADRERR`.
+    Bus,
+    /// There is no memory, and none can be had: the program is to be killed.
+    OutOfMemory,
+}
+
+/// Why a fault could not be answered at once.
+pub enum Stop {
+    /// It is refused.
+    Fault(Fault),
+    /// This page of a file must be brought into the page cache; `true`: for writing to it.
+    Page(Arc<MappedFile>, u64, Access),
+    /// There is no memory now.
+    Memory,
+}
+
+impl From<OutOfMemory> for Stop {
+    fn from(_: OutOfMemory) -> Stop {
+        Stop::Memory
+    }
+}
+
+/// A page of a file that was waited for.
+struct Loaded {
+    file: Arc<MappedFile>,
+    index: u64,
+    page: Page,
+    is_reserved: bool,
+}
+
+impl AddressSpace {
+    /// Makes the page at `address` accessible, if that needs no waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop`] says what is in the way.
+    #[inline]
+    pub fn try_fault(&self, address: usize, access: Access) -> Result<(), Stop> {
+        self.fault(address, access, None)
+    }
+
+    /// Makes the page at `address` accessible, waiting for the disk and for memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`]: the program may not do that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost: the page comes, or does not, and the next touch faults again.
+    pub async fn fault_in(&self, address: usize, access: Access) -> Result<(), Fault> {
+        let mut loaded = None;
+        let mut failures = 0;
+        loop {
+            match self.fault(address, access, loaded.as_ref()) {
+                Ok(()) => return Ok(()),
+                Err(Stop::Fault(fault)) => return Err(fault),
+                Err(Stop::Page(file, index, access)) => {
+                    loaded = Some(Loaded::wait_for(&file, index, access).await.map_err(Fault::from_errno)?);
+                }
+                Err(Stop::Memory) => {
+                    failures += 1;
+                    if failures > 100 || gate::admit().await.is_err() {
+                        return Err(Fault::OutOfMemory);
+                    }
+                }
+            }
+        }
+    }
+
+    fn fault(&self, address: usize, access: Access, loaded: Option<&Loaded>) -> Result<(), Stop> {
+        let mut inner = self.inner.lock();
+        let at = inner.area_for(address, self.limits.stack.load(Relaxed)).map_err(Stop::Fault)?;
+        inner.fault(at, address & !(FRAME_SIZE - 1), access, loaded)
+    }
+}
+
+impl Fault {
+    fn from_errno(errno: Errno) -> Fault {
+        if errno == Errno::ENOMEM { Fault::OutOfMemory } else { Fault::Bus }
+    }
+}
+
+impl Loaded {
+    async fn wait_for(file: &Arc<MappedFile>, index: u64, access: Access) -> Result<Loaded, Errno> {
+        let core = file.inode.core();
+        let page = core.pages.load(&*file.inode, index).await?;
+        if access == Access::Write {
+            file.inode.reserve_page(index).await?;
+        }
+        Ok(Loaded { file: file.clone(), index, page, is_reserved: access == Access::Write })
+    }
+
+    fn is(&self, file: &MappedFile, index: u64) -> bool {
+        Arc::ptr_eq(&self.file.inode, &file.inode) && self.index == index
+    }
+}
+
+impl Inner {
+    /// The area that `address` belongs to; a stack grows to it if it may.
+    #[inline]
+    pub(super) fn area_for(&mut self, address: usize, stack_limit: u64) -> Result<Position, Fault> {
+        if address >= USER_END {
+            return Err(Fault::Unmapped);
+        }
+        let at = self.areas.locate(address);
+        match self.areas.at(at) {
+            Some(vma) if vma.start <= address => Ok(at),
+            Some(vma) if vma.flags.contains(VmaFlags::GROWS_DOWN) => self.grow_stack(at, address, stack_limit),
+            _ => Err(Fault::Unmapped),
+        }
+    }
+
+    #[cold]
+    fn grow_stack(&mut self, at: Position, address: usize, stack_limit: u64) -> Result<Position, Fault> {
+        let start = address & !(FRAME_SIZE - 1);
+        let below = self.areas.previous(at).and_then(|at| self.areas.at(at));
+        // What cannot be touched is as good as a gap.
+        let floor = below.map_or(0, |vma| if vma.rights.read { vma.end + STACK_GUARD } else { vma.end });
+        let vma = self.areas.at(at).ok_or(Fault::Unmapped)?;
+        if start < floor || (vma.end - start) as u64 > stack_limit {
+            return Err(Fault::Unmapped);
+        }
+        let grown = Vma { start, end: vma.start, ..vma.clone() };
+        self.account(&grown, 1);
+        self.areas.at_mut(at).ok_or(Fault::Unmapped)?.start = start;
+        Ok(at)
+    }
+
+    fn fault(&mut self, at: Position, address: usize, access: Access, loaded: Option<&Loaded>) -> Result<(), Stop> {
+        let vma = self.areas.at(at).ok_or(Stop::Fault(Fault::Unmapped))?;
+        let is_allowed = match access {
+            Access::Read => vma.rights.read,
+            Access::Write => vma.rights.write,
+            Access::Execute => vma.rights.execute,
+        };
+        if !is_allowed {
+            return Err(Stop::Fault(Fault::Refused));
+        }
+        let writes = access == Access::Write;
+        let is_active = self.table.is_active();
+        let leaf = self.table.leaf_or_new(address)?;
+        let slot = &mut leaf[index(address, 0)];
+        let entry = slot.get();
+        if entry.is_present() {
+            if writes && !entry.is_writable() {
+                let replaced = make_writable(vma, slot, address, loaded)?;
+                if !entry.is_anonymous() && slot.get().is_anonymous() {
+                    self.resident.anonymous += 1;
+                    self.resident.file -= usize::from(entry.is_counted());
+                }
+                // The frame goes only when no translation leads to it any more.
+                if is_active {
+                    paging::flush_page(address);
+                }
+                drop(replaced);
+            } else if is_active {
+                // Somebody else was faster, or this CPU remembered what was.
+                paging::flush_page(address);
+            }
+            return Ok(());
+        }
+        match &vma.backing {
+            Backing::Anonymous if writes => {
+                slot.install_anonymous(Frame::allocate_zeroed(Purpose::User).ok_or(OutOfMemory)?, vma.rights);
+            }
+            Backing::Anonymous => slot.install_zeros(vma.rights),
+            Backing::Special { pages, page } => {
+                let number = page + (address - vma.start) / FRAME_SIZE;
+                let page = pages.pages.get(number).ok_or(Stop::Fault(Fault::Bus))?;
+                let frame = Frame::from_page(page.clone()).map_err(|_| Stop::Fault(Fault::Bus))?;
+                slot.install(frame, Rights { write: false, ..vma.rights });
+            }
+            Backing::File { file, page } => {
+                let number = page + ((address - vma.start) / FRAME_SIZE) as u64;
+                let frame = cached(file, number, access_to_cache(vma, access), loaded)?;
+                if !vma.is_shared() && writes {
+                    let copy = Frame::allocate(Purpose::User).ok_or(OutOfMemory)?;
+                    copy.copy_from(&frame);
+                    slot.install_anonymous(copy, vma.rights);
+                } else {
+                    if writes {
+                        file.inode.core().pages.mark_dirty(number);
+                    }
+                    slot.install(frame, Rights { write: writes, ..vma.rights });
+                    if !writes {
+                        self.resident.file += map_around(vma, file, leaf, address);
+                    }
+                }
+            }
+        }
+        self.resident.add(self.table.entry(address));
+        Ok(())
+    }
+}
+
+/// A private area never writes to the cache's page.
+fn access_to_cache(vma: &Vma, access: Access) -> Access {
+    if vma.is_shared() { access } else { Access::Read }
+}
+
+/// The cache's page, if it can be had without waiting.
+fn cached(file: &Arc<MappedFile>, number: u64, access: Access, loaded: Option<&Loaded>) -> Result<Frame, Stop> {
+    let core = file.inode.core();
+    if number >= core.size().div_ceil(FRAME_SIZE as u64) {
+        return Err(Stop::Fault(Fault::Bus));
+    }
+    let loaded = loaded.filter(|loaded| loaded.is(file, number));
+    let page = core.pages.get(number).or_else(|| loaded.map(|loaded| loaded.page.clone()));
+    let Some(page) = page else { return Err(Stop::Page(file.clone(), number, access)) };
+    if access == Access::Write && !loaded.is_some_and(|loaded| loaded.is_reserved) {
+        reserve(file, number)?;
+    }
+    Frame::from_page(page).map_err(|_| Stop::Fault(Fault::Bus))
+}
+
+/// Asks the file system for room to write a page to, if it can say at once.
+fn reserve(file: &Arc<MappedFile>, number: u64) -> Result<(), Stop> {
+    match file.inode.reserve_page(number).now() {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(errno)) => Err(Stop::Fault(Fault::from_errno(errno))),
+        Err(_waits) => Err(Stop::Page(file.clone(), number, Access::Write)),
+    }
+}
+
+/// A write to a page that is there, but may only be read; returns the frame that a copy has replaced.
+#[inline]
+fn make_writable(
+    vma: &Vma,
+    slot: &mut Slot,
+    address: usize,
+    loaded: Option<&Loaded>,
+) -> Result<Option<Frame>, Stop> {
+    if vma.is_shared() {
+        if let Some((file, number)) = vma.file_page(address) {
+            if !loaded.is_some_and(|loaded| loaded.is(file, number) && loaded.is_reserved) {
+                reserve(file, number)?;
+            }
+            file.inode.core().pages.mark_dirty(number);
+        }
+        slot.set_rights(vma.rights);
+        return Ok(None);
+    }
+    let entry = slot.get();
+    if entry.is_anonymous() && slot.with_frame(Frame::references) == Some(1) {
+        slot.set_rights(vma.rights);
+        return Ok(None);
+    }
+    let copy = Frame::allocate(Purpose::User).ok_or(OutOfMemory)?;
+    if slot.with_frame(|frame| copy.copy_from(frame)).is_none() {
+        copy.zero();
+    }
+    let replaced = slot.take();
+    slot.install_anonymous(copy, vma.rights);
+    Ok(replaced)
+}
+
+/// Maps the cached neighbours of a page too; returns how many.
+fn map_around(vma: &Vma, file: &Arc<MappedFile>, leaf: &mut [Slot], address: usize) -> usize {
+    let window = AROUND * FRAME_SIZE;
+    let start = (address & !(window - 1)).max(vma.start);
+    let end = ((address & !(window - 1)) + window).min(vma.end);
+    debug_assert_eq!(start / LEAF_SPAN, (end - 1) / LEAF_SPAN);
+    let Some((_, first)) = vma.file_page(start) else { return 0 };
+    let core = file.inode.core();
+    let pages = ((end - start) / FRAME_SIZE) as u64;
+    let last = (first + pages).min(core.size().div_ceil(FRAME_SIZE as u64));
+    let rights = Rights { write: false, ..vma.rights };
+    let mut mapped = 0;
+    for number in first..last {
+        let slot = &mut leaf[index(start, 0) + (number - first) as usize];
+        if slot.is_empty()
+            && let Some(Ok(frame)) = core.pages.get(number).map(Frame::from_page)
+        {
+            slot.install(frame, rights);
+            mapped += 1;
+        }
+    }
+    mapped
+}
