@@ -10,7 +10,7 @@ extern crate std;
 pub mod arch;
 #[cfg(target_os = "none")]
 pub mod boot;
+pub mod mm;
 #[cfg(target_os = "none")]
 pub mod panic;
 pub mod symbols;
-pub mod mm;

@@ -17,6 +17,8 @@ use super::{BootInfo, MemoryKind, MemoryRegion};
 pub const MAX_CPUS: usize = 64;
 /// Bytes of RAM. Most of it is never touched.
 const RAM: usize = 1 << 30;
+/// The largest block of the frame allocator: what is aligned in physical memory is aligned for the host too.
+const ALIGN: usize = 1 << 22;
 /// What [`boot_info`] calls usable begins here; below lies what a PC keeps for itself.
 const USABLE: u64 = 0x10_0000;
 /// The second half of RAM is for tests that want memory of their own.
@@ -25,11 +27,12 @@ const PRIVATE: u64 = (RAM / 2) as u64;
 fn ram() -> *mut u8 {
     static BASE: OnceLock<usize> = OnceLock::new();
     let base = *BASE.get_or_init(|| {
-        let layout = std::alloc::Layout::from_size_align(RAM, 1 << 22).expect("a constant layout");
+        // With a small alignment the host's allocator maps fresh pages, and need not fill them with zeros.
+        let layout = std::alloc::Layout::from_size_align(RAM + ALIGN, 16).expect("a constant layout");
         // SAFETY: the layout has a size.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
         assert!(!base.is_null(), "no address space for the machine's RAM");
-        base.expose_provenance()
+        base.expose_provenance().next_multiple_of(ALIGN)
     });
     core::ptr::with_exposed_provenance_mut(base)
 }
@@ -208,10 +211,16 @@ pub mod copy {
         with_word(address, false, |word| word.load(Ordering::SeqCst))
     }
 
-    /// Replaces an aligned word if it is `current`; returns what it was. `None` if it cannot be written.
-    pub fn compare_exchange_u32_user(address: usize, current: u32, new: u32) -> Option<u32> {
-        with_word(address, true, |word| {
-            word.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst).unwrap_or_else(|now| now)
-        })
+    /// Replaces an aligned word by `new` if it is `expected`. `Ok`: it was; `Err`: what it was instead; `None`: it faulted.
+    pub fn compare_exchange_u32_user(address: usize, expected: u32, new: u32) -> Option<Result<u32, u32>> {
+        with_word(address, true, |word| word.compare_exchange(expected, new, Ordering::SeqCst, Ordering::SeqCst))
+    }
+
+    /// Replaces an aligned word by what `change` makes of it; returns what it was. `None`: it faulted.
+    pub fn fetch_op_u32_user(address: usize, change: impl Fn(u32) -> u32) -> Option<u32> {
+        let change = |word: &AtomicU32| {
+            word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |old| Some(change(old))).unwrap_or_else(|old| old)
+        };
+        with_word(address, true, change)
     }
 }

@@ -360,9 +360,8 @@ impl Inner {
     pub fn place(&self, placement: Placement, len: usize) -> Result<usize, Errno> {
         match placement {
             Placement::Fixed(address) | Placement::FixedNoReplace(address) => {
-                let range = user_range(address, len).map_err(|error| {
-                    if address.is_multiple_of(FRAME_SIZE) { Errno::ENOMEM } else { error }
-                })?;
+                let range = user_range(address, len)
+                    .map_err(|error| if address.is_multiple_of(FRAME_SIZE) { Errno::ENOMEM } else { error })?;
                 if address < LOWEST {
                     return Err(Errno::EPERM);
                 }

@@ -28,8 +28,8 @@ use executor::sync::SpinLock;
 
 use crate::arch::{self, BootInfo, MemoryKind};
 use buddy::Buddy;
-pub(super) use metadata::{Metadata, State};
 use metadata::Sections;
+pub(super) use metadata::{Metadata, State};
 pub(super) use per_cpu::{Initial, PerCpu};
 
 /// Bytes in a frame.

@@ -49,7 +49,7 @@ impl Layout {
         Layout {
             stack_top,
             mmap_base: USER_END - gap - pages(MMAP_PAGES, random),
-            program_base: (USER_END / 3 * 2 & !(FRAME_SIZE - 1)) + pages(MMAP_PAGES, random),
+            program_base: ((USER_END / 3 * 2) & !(FRAME_SIZE - 1)) + pages(MMAP_PAGES, random),
             brk_gap: pages(BRK_BYTES / FRAME_SIZE as u64, random),
         }
     }
@@ -78,7 +78,9 @@ mod tests {
         for layout in [a, b] {
             assert!(layout.program_base + (1 << 40) < layout.mmap_base);
             assert!(layout.mmap_base + (8 << 20) < layout.stack_top);
-            assert!([layout.stack_top, layout.mmap_base, layout.program_base].iter().all(|base| base % FRAME_SIZE == 0));
+            assert!(
+                [layout.stack_top, layout.mmap_base, layout.program_base].iter().all(|base| base % FRAME_SIZE == 0)
+            );
         }
     }
 

@@ -29,6 +29,8 @@ pub mod page_table;
 mod protect;
 mod remap;
 pub mod report;
+#[allow(unsafe_code, reason = "the only door to user memory: invariants 3 and 9 of ARCHITECTURE.md")]
+pub mod user;
 pub mod vma;
 
 use core::future::poll_fn;
@@ -43,6 +45,7 @@ pub use gate::{admit, try_admit};
 pub use heap::try_box;
 pub use layout::Layout;
 pub use page_fault::{Access, Fault, Stop};
+pub use user::{ActiveSpace, UserBuffer, UserPtr, UserSlice};
 pub use vma::{MappedFile, SpecialPages, VmaFlags};
 
 /// Takes over the machine's memory: frames first, then the heap works, then page tables for programs can be made. Called once,
@@ -50,6 +53,13 @@ pub use vma::{MappedFile, SpecialPages, VmaFlags};
 pub fn init(info: &BootInfo) {
     frames::init(info);
     page_table::init();
+}
+
+/// The same on the developer's machine, once however many tests ask for it.
+#[cfg(not(target_os = "none"))]
+pub fn init_on_host() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| init(crate::arch::host::boot_info()));
 }
 
 /// Lets other tasks run.

@@ -282,12 +282,7 @@ fn reserve(file: &Arc<MappedFile>, number: u64) -> Result<(), Stop> {
 
 /// A write to a page that is there, but may only be read; returns the frame that a copy has replaced.
 #[inline]
-fn make_writable(
-    vma: &Vma,
-    slot: &mut Slot,
-    address: usize,
-    loaded: Option<&Loaded>,
-) -> Result<Option<Frame>, Stop> {
+fn make_writable(vma: &Vma, slot: &mut Slot, address: usize, loaded: Option<&Loaded>) -> Result<Option<Frame>, Stop> {
     if vma.is_shared() {
         if let Some((file, number)) = vma.file_page(address) {
             if !loaded.is_some_and(|loaded| loaded.is(file, number) && loaded.is_reserved) {

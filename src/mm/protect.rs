@@ -207,8 +207,7 @@ impl AddressSpace {
 
 /// As [`user_range`], but a range beyond the user half is one that is not mapped.
 fn checked(address: usize, len: usize) -> Result<Range<usize>, Errno> {
-    user_range(address, len)
-        .map_err(|errno| if address.is_multiple_of(FRAME_SIZE) { Errno::ENOMEM } else { errno })
+    user_range(address, len).map_err(|errno| if address.is_multiple_of(FRAME_SIZE) { Errno::ENOMEM } else { errno })
 }
 
 impl Inner {

@@ -10,9 +10,9 @@ pub mod descriptors;
 pub mod memory_map;
 pub mod multiboot2;
 pub mod page_size;
+pub mod paging;
 pub mod pvh;
 pub mod stacks;
-pub mod paging;
 pub mod user_context;
 
 #[cfg(target_os = "none")]
