@@ -6,7 +6,20 @@
 //!
 //! Sectors are [`SECTOR_SIZE`] bytes everywhere, whatever the device calls a block.
 //!
+//! Beside the contract: [`FakeDisk`], a disk for tests; [`FaultInjector`] and [`Tracer`], which wrap any disk; and `conformance`, the
+//! suite that every driver runs on itself.
+//!
 //! Next: `drivers/ramdisk`, the driver to copy. Exercise: what would go wrong if a request lent a `&mut [u8]` instead?
+
+#[doc(hidden)]
+pub mod conformance;
+mod fake;
+mod fault_injector;
+mod tracer;
+
+pub use fake::{FakeDisk, Pick};
+pub use fault_injector::{FaultInjector, Faults, Which};
+pub use tracer::{Counts, Tracer};
 
 use alloc::vec::Vec;
 

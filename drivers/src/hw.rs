@@ -282,18 +282,28 @@ impl DmaBuffer {
         read64 write64 u64;
     }
 
-    /// Copies bytes out, one volatile byte each.
-    pub fn read_bytes(&self, offset: usize, into: &mut [u8]) {
-        for (index, byte) in into.iter_mut().enumerate() {
-            *byte = self.read8(offset + index);
-        }
+    /// Copies bytes out, from `offset` on, in no particular order: for contents, once the device has said that they are there.
+    ///
+    /// # Panics
+    ///
+    /// If the range leaves the buffer.
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
+        assert!(offset <= self.len() && into.len() <= self.len() - offset, "range leaves the buffer");
+        let from = self.source.address(self.first).as_ptr();
+        // SAFETY: inside the buffer, as checked; `into` is exclusively borrowed and so cannot overlap a frame, which is never lent.
+        unsafe { core::ptr::copy_nonoverlapping(from.add(offset), into.as_mut_ptr(), into.len()) }
     }
 
-    /// Copies bytes in, one volatile byte each.
-    pub fn write_bytes(&self, offset: usize, bytes: &[u8]) {
-        for (index, byte) in bytes.iter().enumerate() {
-            self.write8(offset + index, *byte);
-        }
+    /// Copies bytes in, from `offset` on, in no particular order: for contents, before the device is told that they are there.
+    ///
+    /// # Panics
+    ///
+    /// If the range leaves the buffer.
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset <= self.len() && bytes.len() <= self.len() - offset, "range leaves the buffer");
+        let to = self.source.address(self.first).as_ptr();
+        // SAFETY: as in `read`; a buffer's bytes are only ever accessed through raw copies like this one.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to.add(offset), bytes.len()) }
     }
 }
 
