@@ -14,3 +14,4 @@ pub mod mm;
 #[cfg(target_os = "none")]
 pub mod panic;
 pub mod symbols;
+pub mod tty;

@@ -16,6 +16,10 @@ pub trait ByteChannel: Send + Sync {
     fn can_read(&self) -> bool;
     /// Whether `try_write` would take something.
     fn can_write(&self) -> bool;
+    /// How many of the bytes that `try_write` took have not left yet: what tcdrain(3) waits for and TIOCOUTQ reports.
+    fn unsent(&self) -> usize {
+        0
+    }
     /// Whether the other side is there; a serial line always says yes. With the peer gone and nothing left, a read is at its end.
     fn is_connected(&self) -> bool {
         true

@@ -1,0 +1,172 @@
+//! All terminals: found by device number, or by the session they control.
+//!
+//! The kernel makes one [`Terminals`], gives it the process table as [`JobControl`], adds a terminal for each line, opens device
+//! nodes through [`Terminals::open`], and tells it when a session's leader ends.
+//!
+//! Next: `pty.rs`.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::future::{Future, poll_fn};
+use core::pin::pin;
+use core::task::Poll;
+
+use drivers::console::ByteChannel;
+use executor::Instant;
+use executor::sync::{Event, SpinLock};
+use executor::time::TimerHandle;
+use fs::{FileOps, OpenFlags};
+
+use super::file::TerminalFile;
+use super::job_control::{Caller, JobControl};
+use super::terminal::Terminal;
+use super::termios::Termios;
+use crate::tty::{Errno, Result};
+
+/// The device number of /dev/tty.
+pub const CONTROLLING: (u32, u32) = (5, 0);
+/// The device number of /dev/console.
+pub const CONSOLE: (u32, u32) = (5, 1);
+
+/// The terminals of the machine.
+pub struct Terminals {
+    pub(super) jobs: Arc<dyn JobControl>,
+    pub(super) now: fn() -> Instant,
+    list: SpinLock<Vec<Arc<Terminal>>>,
+    console: SpinLock<Option<Arc<Terminal>>>,
+    /// Notified when a read begins that VTIME limits.
+    pub(super) deadlines: Event,
+}
+
+impl Terminals {
+    /// None yet. `now` is the monotonic clock.
+    pub fn new(jobs: Arc<dyn JobControl>, now: fn() -> Instant) -> Arc<Terminals> {
+        Arc::new(Terminals {
+            jobs,
+            now,
+            list: SpinLock::new(Vec::new()),
+            console: SpinLock::new(None),
+            deadlines: Event::new(),
+        })
+    }
+
+    /// Adds a terminal on a channel; the future moves its bytes and is to be spawned.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn add(
+        self: &Arc<Self>,
+        device: (u32, u32),
+        name: &str,
+        termios: Termios,
+        channel: Arc<dyn ByteChannel>,
+    ) -> Result<(Arc<Terminal>, impl Future<Output = ()> + Send + 'static)> {
+        let terminal = Terminal::new(self, device, String::from(name), termios, Some(channel))?;
+        self.insert(terminal.clone())?;
+        let run = terminal.clone().serve();
+        Ok((terminal, run))
+    }
+
+    pub(super) fn insert(&self, terminal: Arc<Terminal>) -> Result<()> {
+        let mut list = self.list.lock();
+        list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        list.push(terminal);
+        Ok(())
+    }
+
+    pub(super) fn remove(&self, terminal: &Terminal) {
+        let removed = {
+            let mut list = self.list.lock();
+            let index = list.iter().position(|each| core::ptr::eq(&**each, terminal));
+            index.map(|index| list.swap_remove(index))
+        };
+        drop(removed);
+    }
+
+    /// Makes a terminal the one that /dev/console means.
+    pub fn set_console(&self, terminal: Arc<Terminal>) {
+        *self.console.lock() = Some(terminal);
+    }
+
+    /// The terminal with this device number.
+    pub fn find(&self, device: (u32, u32)) -> Option<Arc<Terminal>> {
+        self.list.lock().iter().find(|terminal| terminal.device == device).cloned()
+    }
+
+    /// The terminal that controls a session: /dev/tty for its processes, `tty_nr` in /proc/PID/stat.
+    pub fn controlling(&self, session: i32) -> Option<Arc<Terminal>> {
+        if session == 0 {
+            return None;
+        }
+        self.list.lock().iter().find(|terminal| terminal.ownership().session == session).cloned()
+    }
+
+    /// Opens a terminal's device node, for the calling process.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO`: no such terminal, or /dev/tty without a controlling terminal. `EBUSY`: somebody has it for himself (TIOCEXCL).
+    pub fn open(self: &Arc<Self>, device: (u32, u32), flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+        let caller = self.jobs.caller();
+        let terminal = match device {
+            CONTROLLING => caller.and_then(|caller| self.controlling(caller.session)),
+            CONSOLE => self.console.lock().clone(),
+            _ => self.find(device),
+        };
+        let terminal = terminal.ok_or(Errno::ENXIO)?;
+        if terminal.is_exclusive() && caller.is_some_and(|caller| !caller.may_administer) {
+            return Err(Errno::EBUSY);
+        }
+        if let Some(caller) = caller
+            && !flags.contains(OpenFlags::NOCTTY)
+            && device != CONSOLE
+            && flags.can_read()
+        {
+            self.adopt(&terminal, &caller);
+        }
+        Ok(Arc::new(TerminalFile::new(terminal)))
+    }
+
+    /// A session's leader without a terminal that opens one which is free makes it its controlling terminal.
+    fn adopt(&self, terminal: &Terminal, caller: &Caller) {
+        if caller.leads_session() && terminal.ownership().session == 0 && self.controlling(caller.session).is_none() {
+            terminal.own(caller);
+        }
+    }
+
+    /// The leader of a session has ended: its terminal is free, its foreground group is told.
+    pub fn session_ended(&self, session: i32) {
+        if let Some(terminal) = self.controlling(session) {
+            terminal.leader_ended();
+        }
+    }
+
+    /// Ends reads whose time is over (VTIME), for as long as the machine runs; to be spawned once.
+    pub async fn run(self: Arc<Self>, timers: TimerHandle) {
+        loop {
+            let now = timers.now();
+            let terminals: Vec<Arc<Terminal>> = self.list.lock().clone();
+            let next = terminals.iter().filter_map(|terminal| terminal.deadline(now)).min();
+            drop(terminals);
+            match next {
+                None => self.deadlines.wait().await,
+                Some(deadline) => {
+                    let mut changed = pin!(self.deadlines.wait());
+                    let mut over = pin!(timers.sleep_until(deadline));
+                    poll_fn(|context| {
+                        let is_over = over.as_mut().poll(context).is_ready();
+                        if changed.as_mut().poll(context).is_ready() || is_over {
+                            Poll::Ready(())
+                        } else {
+                            Poll::Pending
+                        }
+                    })
+                    .await;
+                    self.list.lock().iter().for_each(|terminal| terminal.ready.wake_all());
+                }
+            }
+        }
+    }
+}
