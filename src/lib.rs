@@ -11,6 +11,7 @@ pub mod arch;
 #[cfg(target_os = "none")]
 pub mod boot;
 pub mod mm;
+pub mod log;
 #[cfg(target_os = "none")]
 pub mod panic;
 pub mod symbols;

@@ -188,6 +188,15 @@ pub trait FileOps: Any + Send + Sync {
         false
     }
 
+    /// lseek(2) on a file that is not seekable but has places of its own to go to, as /dev/kmsg. `whence` is `SEEK_SET` and its like.
+    ///
+    /// # Errors
+    ///
+    /// `ESPIPE`: it has none. `EINVAL`: no such `whence`.
+    fn seek(&self, _offset: i64, _whence: u32) -> Result<u64> {
+        Err(Errno::ESPIPE)
+    }
+
     /// Whether a read goes on until it has all it was asked for, as for regular files, and not just what is there now.
     fn reads_fully(&self) -> bool {
         false
