@@ -64,7 +64,12 @@ impl Default for Record {
 }
 
 impl Records {
-    /// An empty ring.
+    /// An empty ring: 128 KiB, meant for a static.
+    #[allow(
+        clippy::large_stack_frames,
+        clippy::new_without_default,
+        reason = "evaluated by the compiler, for a static"
+    )]
     pub const fn new() -> Records {
         Records { slots: [const { [const { AtomicU64::new(0) }; WORDS] }; SLOTS], next: AtomicU64::new(0) }
     }
@@ -97,7 +102,7 @@ impl Records {
         let (writing, written) = (2 * sequence + 1, 2 * sequence + 2);
         let old = slot[0].load(Ordering::Relaxed);
         // A writer that was overtaken by a whole round is still at work here, or we were: this record is lost, readers skip it.
-        let is_free = old % 2 == 0 && old < writing;
+        let is_free = old.is_multiple_of(2) && old < writing;
         if !is_free || slot[0].compare_exchange(old, writing, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return;
         }
@@ -136,12 +141,6 @@ impl Records {
     /// Copies the first record from `sequence` on that is there; `None` if there is none. Lost records are passed over.
     pub fn read_from(&self, sequence: u64, into: &mut Record) -> Option<u64> {
         (sequence.max(self.first())..self.end()).find(|sequence| self.read(*sequence, into))
-    }
-}
-
-impl Default for Records {
-    fn default() -> Records {
-        Records::new()
     }
 }
 
@@ -193,7 +192,11 @@ mod tests {
                 std::thread::spawn(move || {
                     for round in 0..20_000u64 {
                         let letter = b'a' + number * 13 + (round % 13) as u8;
-                        records.append(u16::from(letter), u64::from(letter), &[letter; 200][..50 + usize::from(letter)]);
+                        records.append(
+                            u16::from(letter),
+                            u64::from(letter),
+                            &[letter; 200][..50 + usize::from(letter)],
+                        );
                     }
                 })
             })

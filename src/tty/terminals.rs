@@ -151,7 +151,9 @@ impl Terminals {
             let next = terminals.iter().filter_map(|terminal| terminal.deadline(now)).min();
             drop(terminals);
             match next {
-                None => self.deadlines.wait().await,
+                None => {
+                    self.deadlines.wait().await;
+                }
                 Some(deadline) => {
                     let mut changed = pin!(self.deadlines.wait());
                     let mut over = pin!(timers.sleep_until(deadline));
@@ -164,7 +166,10 @@ impl Terminals {
                         }
                     })
                     .await;
-                    self.list.lock().iter().for_each(|terminal| terminal.ready.wake_all());
+                    let terminals: Vec<Arc<Terminal>> = self.list.lock().clone();
+                    for terminal in terminals {
+                        terminal.ready.wake_all();
+                    }
                 }
             }
         }
