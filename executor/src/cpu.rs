@@ -125,7 +125,7 @@ pub(crate) struct Counters {
 }
 
 impl Cpu {
-    pub(crate) fn new(shuffle: Option<NonZeroU64>) -> Self {
+    pub(crate) fn new(cpus: usize, shuffle: Option<NonZeroU64>) -> Self {
         Self {
             status: Status::default(),
             reschedule: AtomicBool::new(false),
@@ -138,7 +138,7 @@ impl Cpu {
             stamp: AtomicU64::new(0),
             current: CurrentTask::new(),
             queue: SpinLock::new(RunQueue::new(shuffle)),
-            inbox: Inbox::new(),
+            inbox: Inbox::new(cpus),
             dead: Stack::new(),
             timers: Home::new(Rank::TIMERS, Heap::new()),
             count: Counters::default(),

@@ -33,7 +33,7 @@ use crate::{
     list::{Heap, Home},
     run_queue::{Chosen, GRANULARITY, rescale},
     sync::{MAX_CPUS, assert_no_lock_held},
-    task::{self, Class, Dead, NewTask, Outcome, Runnable, Schedule, SpawnError, TaskRef},
+    task::{self, Class, Dead, NewTask, Outcome, Registry, Runnable, Schedule, SpawnError, TaskRef},
     time::{Clock, Instant, Sleep, Timeout, Timer, TimerHandle, fire},
 };
 
@@ -77,8 +77,8 @@ struct Shared<M> {
     cpus: Box<[Cpu]>,
     /// The CPUs that sleep, a bit each: a hint for wakes and spawns.
     idle: [AtomicU64; MAX_CPUS / 64],
-    last_id: AtomicU64,
-    tasks: AtomicUsize,
+    task_count: AtomicUsize,
+    tasks: Registry,
 }
 
 /// What a CPU has done since boot.
@@ -116,13 +116,13 @@ impl<M: Machine> Executor<M> {
 
     fn build(machine: M, cpus: usize, seed: Option<NonZeroU64>) -> Self {
         assert!((1..=MAX_CPUS).contains(&cpus), "a machine has between 1 and {MAX_CPUS} CPUs");
-        let cpus: Vec<Cpu> = (0..cpus).map(|_| Cpu::new(seed)).collect();
+        let cpus: Vec<Cpu> = (0..cpus).map(|_| Cpu::new(cpus, seed)).collect();
         Self(Box::leak(Box::new(Shared {
             machine,
             cpus: cpus.into_boxed_slice(),
             idle: [const { AtomicU64::new(0) }; MAX_CPUS / 64],
-            last_id: AtomicU64::new(0),
-            tasks: AtomicUsize::new(0),
+            task_count: AtomicUsize::new(0),
+            tasks: Registry::new(),
         })))
     }
 
@@ -149,11 +149,10 @@ impl<M: Machine> Executor<M> {
     {
         let shared = self.0;
         let cpu = shared.machine.current_cpu();
-        // Relaxed: a number is all that is wanted of it.
-        let id = shared.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let new = NewTask { id, name, class, cpu, virtual_runtime: shared.cpus[cpu].inbox.floor() };
+        let new = NewTask { name, class, cpu, virtual_runtime: shared.cpus[cpu].inbox.floor() };
         let (task, runnable) = task::spawn(shared, &new, future)?;
-        shared.tasks.fetch_add(1, Ordering::Relaxed);
+        shared.task_count.fetch_add(1, Ordering::Relaxed);
+        shared.tasks.enter(&task);
         shared.schedule(runnable);
         Ok(task)
     }
@@ -172,8 +171,15 @@ impl<M: Machine> Executor<M> {
 
     /// Runs tasks on this CPU, for ever.
     pub fn run(self, cpu: usize) -> ! {
-        let _driver = Driver::new(self.0, cpu);
         loop {
+            self.run_until(cpu, || false);
+        }
+    }
+
+    /// Runs tasks on this CPU until `is_over`, which is asked before each turn; whoever makes it so kicks the CPU.
+    pub fn run_until(self, cpu: usize, is_over: impl Fn() -> bool) {
+        let _driver = Driver::new(self.0, cpu);
+        while !is_over() {
             if !self.0.turn(cpu) {
                 self.0.sleep(cpu);
             }
@@ -200,10 +206,15 @@ impl<M: Machine> Executor<M> {
         self.0.here().current.with(TaskRef::clone)
     }
 
+    /// Shows all tasks to `look`, oldest first. Tasks that come or go meanwhile may be shown, or not.
+    pub fn for_each_task(self, look: impl FnMut(&TaskRef)) {
+        self.0.tasks.for_each(look);
+    }
+
     /// How many tasks exist, the finished ones to which somebody holds a reference included.
     #[must_use]
     pub fn task_count(self) -> usize {
-        self.0.tasks.load(Ordering::Relaxed)
+        self.0.task_count.load(Ordering::Relaxed)
     }
 
     /// What `cpu` has done.
@@ -244,6 +255,7 @@ impl<M: Machine> Executor<M> {
     }
 
     /// Runs `future`, but only until `deadline`.
+    #[track_caller]
     pub fn timeout_at<F: Future>(self, deadline: Instant, future: F) -> Timeout<F> {
         self.timers().timeout_at(deadline, future)
     }
@@ -301,6 +313,7 @@ impl<'a> Driver<'a> {
         let cpu = &shared.cpus[cpu];
         let was_driven = cpu.is_driven.swap(true, Ordering::Acquire);
         assert!(!was_driven, "a CPU is driven by one loop, and not from within a task");
+        cpu.stamp.store(0, Ordering::Relaxed);
         Self(cpu)
     }
 }
@@ -323,7 +336,12 @@ impl<M: Machine> Shared<M> {
         if cpu.alarm_due.load(Ordering::Relaxed) {
             self.fire_timers(cpu);
         }
+        if cpu.reschedule.load(Ordering::Relaxed) {
+            // SeqCst, and a read-modify-write: taken back before looking, so that a request that comes later stays.
+            cpu.reschedule.swap(false, Ordering::SeqCst);
+        }
         let Some(chosen) = self.choose(cpu).or_else(|| self.steal(index)) else {
+            cpu.stamp.store(0, Ordering::Relaxed);
             // A deadline may have passed while the alarm is still on its way.
             return self.fire_timers(cpu) || !cpu.has_nothing_to_do();
         };
@@ -338,8 +356,9 @@ impl<M: Machine> Shared<M> {
     }
 
     fn free(&self, dead: Dead) {
+        self.tasks.leave(&dead);
         dead.reap();
-        self.tasks.fetch_sub(1, Ordering::Relaxed);
+        self.task_count.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Wakes whom the time has come for, and sets the alarm for the next. Says whether somebody was woken.
@@ -418,7 +437,6 @@ impl<M: Machine> Shared<M> {
     fn poll(&self, index: usize, Chosen { task, is_spared }: Chosen) {
         let cpu = &self.cpus[index];
         // Relaxed, throughout: these are read on this CPU, or are hints.
-        cpu.reschedule.store(false, Ordering::Relaxed);
         cpu.is_spared.store(is_spared, Ordering::Relaxed);
         cpu.was_in_user_mode.store(false, Ordering::Relaxed);
         cpu.slice_end.store(u64::MAX, Ordering::Relaxed);
@@ -456,7 +474,6 @@ impl<M: Machine> Shared<M> {
     /// Sleeps until there is something to do.
     fn sleep(&self, index: usize) {
         let cpu = &self.cpus[index];
-        cpu.stamp.store(0, Ordering::Relaxed);
         let (word, bit) = (&self.idle[index / 64], 1 << (index % 64));
         word.fetch_or(bit, Ordering::Relaxed);
         cpu.status.publish(Mode::Idle);
@@ -486,19 +503,15 @@ impl<M: Machine> Shared<M> {
     /// `cpu` was given something to do: makes sure that it looks.
     fn nudge(&self, index: usize, here: usize, is_driver: bool) {
         let cpu = &self.cpus[index];
+        // Before the fence in observe(): if the CPU is in the kernel, it sees this before it enters user mode.
+        if is_driver && !cpu.is_spared.load(Ordering::Relaxed) {
+            cpu.reschedule.store(true, Ordering::Relaxed);
+        }
         match cpu.status.observe() {
-            Mode::Kernel => {
-                if is_driver && !cpu.is_spared.load(Ordering::Relaxed) {
-                    cpu.reschedule.store(true, Ordering::Relaxed);
-                }
-                return;
-            }
-            Mode::User => {
-                if !cpu.is_spared.load(Ordering::Relaxed) {
-                    cpu.reschedule.store(true, Ordering::SeqCst);
-                }
-            }
-            Mode::Idle => {}
+            Mode::Kernel => return,
+            // Not spared, or its slice is running: if `is_spared` is out of date, so is `User`, and enter_user() begins a slice.
+            Mode::User if !cpu.is_spared.load(Ordering::Relaxed) => cpu.reschedule.store(true, Ordering::SeqCst),
+            Mode::User | Mode::Idle => {}
         }
         self.kick(index, here);
     }

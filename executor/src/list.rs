@@ -79,6 +79,10 @@ impl List {
         self.head.is_none()
     }
 
+    pub(crate) fn first(&self) -> Option<Link> {
+        self.head
+    }
+
     /// Appends `element`.
     ///
     /// # Safety

@@ -42,8 +42,8 @@ pub(crate) const HAND_OFFS: u32 = 16;
 pub(crate) const GRANULARITY: u64 = 3_000_000;
 /// How far behind the others a task may be in virtual time when it wakes, in nanoseconds.
 const SLEEPER_CREDIT: u64 = GRANULARITY / 2;
-/// How many wakes from elsewhere have a slot of their own; the rest go to the overflow list.
-const INBOX_SLOTS: usize = 256;
+/// How many wakes from elsewhere wait in a slot; the rest go to the overflow list.
+const INBOX_SLOTS: usize = 64;
 /// The most that one theft takes.
 const STEAL_LIMIT: usize = 64;
 
@@ -226,9 +226,13 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn new() -> Self {
+    /// The inbox of one of `cpus` CPUs.
+    pub(crate) fn new(cpus: usize) -> Self {
         Self {
-            slots: ArrayQueue::new(INBOX_SLOTS),
+            // A push into a full `ArrayQueue` may have to wait for a pop that is under way; if it comes from an interrupt handler
+            // that interrupted this very pop, for ever. So it never gets full: beyond `INBOX_SLOTS` there is room for all
+            // who may be past the test in push() at the same time, a task and an interrupt handler on each CPU.
+            slots: ArrayQueue::new(INBOX_SLOTS + 2 * cpus),
             overflow: Stack::new(),
             waiting: AtomicUsize::new(0),
             floor: AtomicU64::new(0),
@@ -237,7 +241,9 @@ impl Inbox {
 
     /// Leaves a task. Takes no lock, needs no memory, cannot fail.
     pub(crate) fn push(&self, task: Runnable) {
-        if let Err(task) = self.slots.push(task) {
+        if self.slots.len() >= INBOX_SLOTS {
+            self.overflow.push(task);
+        } else if let Err(task) = self.slots.push(task) {
             self.overflow.push(task);
         }
     }

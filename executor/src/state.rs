@@ -127,6 +127,11 @@ impl State {
         self.0.fetch_add(REFERENCE, Ordering::Relaxed);
     }
 
+    /// One more reference, unless there is none left. Says whether there is one.
+    pub fn try_add_reference(&self) -> bool {
+        self.update(|old| if old < REFERENCE { (old, false) } else { (old + REFERENCE, true) })
+    }
+
     /// One reference fewer. True if it was the last: the cell is now the caller's alone.
     pub fn drop_reference(&self) -> bool {
         // AcqRel: whoever drops the last reference must see everything that the others did with theirs.

@@ -34,6 +34,7 @@
 
 mod current;
 mod queues;
+mod registry;
 
 use alloc::alloc::{alloc, dealloc};
 use core::{
@@ -52,6 +53,7 @@ use core::{
 
 pub(crate) use current::CurrentTask;
 pub(crate) use queues::{ByTime, Fifo, Stack};
+pub(crate) use registry::Registry;
 
 use crate::{
     list::Links,
@@ -97,6 +99,8 @@ struct Header {
     /// First, so that a pointer to the links is a pointer to the cell (task/queues.rs). The `Runnable`'s, or the `Dead`'s.
     links: UnsafeCell<Links>,
     state: State,
+    /// The registry's.
+    registered: UnsafeCell<Links>,
     vtable: &'static VTable,
     /// The `&'static S` of the `Cell<F, S>` that this is part of.
     scheduler: *const (),
@@ -106,7 +110,8 @@ struct Header {
 /// What is known about a task, beside its state. All of it may be read at any time; none of it orders anything.
 #[derive(Debug)]
 pub(crate) struct Facts {
-    id: u64,
+    /// 0 until the registry has given it one.
+    id: AtomicU64,
     name: &'static str,
     /// See [`Class::encode`].
     class: AtomicU32,
@@ -163,7 +168,6 @@ impl<F> fmt::Display for SpawnError<F> {
 
 /// A task as it is born.
 pub(crate) struct NewTask {
-    pub(crate) id: u64,
     pub(crate) name: &'static str,
     pub(crate) class: Class,
     pub(crate) cpu: usize,
@@ -253,10 +257,11 @@ where
     let header = Header {
         links: UnsafeCell::new(Links::new()),
         state: State::new_queued(1),
+        registered: UnsafeCell::new(Links::new()),
         vtable: const { &Cell::<F, S>::VTABLE },
         scheduler: ptr::from_ref(scheduler).cast(),
         facts: Facts {
-            id: new.id,
+            id: AtomicU64::new(0),
             name: new.name,
             class: AtomicU32::new(new.class.encode()),
             cpu: AtomicUsize::new(new.cpu),
@@ -347,7 +352,7 @@ impl TaskRef {
     /// The task's number: unique in its executor, never 0, never used twice.
     #[must_use]
     pub fn id(&self) -> u64 {
-        self.facts().id
+        self.facts().id()
     }
 
     /// The name it was spawned with.
@@ -429,7 +434,8 @@ impl fmt::Debug for TaskRef {
 
 impl Facts {
     pub(crate) fn id(&self) -> u64 {
-        self.id
+        // Relaxed: it was given before the task was queued.
+        self.id.load(Ordering::Relaxed)
     }
 
     pub(crate) fn name(&self) -> &'static str {

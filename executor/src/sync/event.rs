@@ -8,11 +8,14 @@
 
 use core::{
     future::{Future, poll_fn},
+    panic::Location,
     sync::atomic::{AtomicU32, Ordering},
     task::{Context, Poll},
 };
 
 use futures_util::task::AtomicWaker;
+
+use crate::task::note_wait;
 
 /// Notifications, counted until the one task that waits for them has taken them.
 #[derive(Debug, Default)]
@@ -55,8 +58,13 @@ impl Event {
     ///
     /// # Cancel safety
     /// A notification is taken only by the poll that returns it.
+    #[track_caller]
     pub fn wait(&self) -> impl Future<Output = u32> + Send + Sync + '_ {
-        poll_fn(|context| self.poll_wait(context))
+        let created_at = Location::caller();
+        poll_fn(move |context| {
+            note_wait(context, created_at);
+            self.poll_wait(context)
+        })
     }
 
     /// [`Event::wait`], for use inside another future's poll.

@@ -23,6 +23,8 @@ impl Rank {
     /// The inside of a wait queue: other locks of the kernel may be held around it, an [`Observer`](super::Observer) may take a
     /// higher one within.
     pub const WAIT_QUEUE: Self = Self(48);
+    /// The list of all tasks: nothing is taken within.
+    pub(crate) const REGISTRY: Self = Self(61);
     /// A CPU's timers: nothing is taken within.
     pub(crate) const TIMERS: Self = Self(62);
 

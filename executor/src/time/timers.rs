@@ -40,16 +40,19 @@ impl TimerHandle {
     }
 
     /// Waits until `deadline`.
+    #[track_caller]
     pub fn sleep_until(self, deadline: Instant) -> Sleep {
         Sleep::new(self, deadline)
     }
 
     /// Waits for `duration`.
+    #[track_caller]
     pub fn sleep(self, duration: core::time::Duration) -> Sleep {
         self.sleep_until(self.now() + duration)
     }
 
     /// Runs `future`, but only until `deadline`: then it is dropped, and the answer is [`Elapsed`](super::Elapsed).
+    #[track_caller]
     pub fn timeout_at<F: Future>(self, deadline: Instant, future: F) -> Timeout<F> {
         Timeout::new(self.sleep_until(deadline), future)
     }
