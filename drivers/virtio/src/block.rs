@@ -235,3 +235,6 @@ fn check(status: u8) -> Result<()> {
         _ => Err(Errno::EIO),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,8 @@ extern crate alloc;
 
 pub mod block;
 pub mod console;
+#[cfg(test)]
+mod fake;
 mod features;
 mod request_queue;
 mod ring;
