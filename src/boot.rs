@@ -10,5 +10,6 @@ use crate::arch::{self, BootInfo};
 pub fn start(info: &'static BootInfo) -> ! {
     let mut out = arch::serial_emergency::Writer;
     let _ = writeln!(out, "Rouse: {} regions of memory, command line {:?}", info.memory.len(), info.command_line);
+    arch::init_devices();
     arch::power::exit(0)
 }

@@ -20,7 +20,7 @@ use super::memory_map::{MemoryMap, kind_of_e820};
 use super::multiboot2::{Information, until_nul};
 use super::pvh::{MemoryEntry, Module, StartInfo};
 use super::stacks::StackKind;
-use super::{copy, cpu, pic, serial_emergency};
+use super::{acpi, apic, clock, copy, cpu, io_apic, pic, serial_emergency, vector};
 use crate::arch::boot_info::{BootInfo, FramebufferInfo, MemoryKind};
 use crate::symbols;
 
@@ -137,6 +137,7 @@ extern "C" fn boot_entry(protocol: u32, information: u32) -> ! {
     unsafe { write_cr3(root) };
     pic::silence();
     cpu::init_boot_cpu(features);
+    vector::init_cpu(features);
     let Kept { map, command_line, command_line_len, info } = kept;
     *info = Some(BootInfo {
         memory: map.regions(),
@@ -156,9 +157,22 @@ extern "C" fn boot_entry(protocol: u32, information: u32) -> ! {
 }
 
 extern "C" fn on_the_kernel_stack() -> ! {
-    // SAFETY: booting wrote this and is over; from here on it is only read.
+    crate::boot::start(boot_info())
+}
+
+/// What is known about the machine.
+pub fn boot_info() -> &'static BootInfo {
+    // SAFETY: `boot_entry` wrote this before anything could call this function; from then on it is only read.
     let kept: &'static Kept = unsafe { &*KEPT.0.get() };
-    crate::boot::start(kept.info.as_ref().expect("boot_entry filled it in"))
+    kept.info.as_ref().expect("boot_entry filled it in")
+}
+
+/// Finds and starts the interrupt controllers and the clock. Needs no heap; interrupts stay off.
+pub fn init_devices() {
+    acpi::init(boot_info());
+    io_apic::init();
+    apic::init_cpu();
+    clock::init();
 }
 
 fn keep_command_line(kept: &mut Kept, line: &[u8]) {

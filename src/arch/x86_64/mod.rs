@@ -7,30 +7,44 @@
 
 // Pure: compiled and tested on the host too.
 pub mod descriptors;
+pub mod madt;
 pub mod memory_map;
 pub mod multiboot2;
 pub mod page_size;
 pub mod paging;
 pub mod pvh;
+pub mod rtc;
 pub mod stacks;
+pub mod tsc_scale;
 pub mod user_context;
+pub mod vector_layout;
 
 #[cfg(target_os = "none")]
 mod machine {
     //! What exists on the bare machine only.
-    pub use super::boot::symbol_table;
+    pub use super::boot::{boot_info, init_devices, symbol_table};
     pub use super::boot_paging::{kernel_root, map_device, map_framebuffer};
     pub use super::cpu::{cpu_id, interrupts_off, with_cpu};
     pub use super::cpu_features::cpu_features;
     pub use super::entry::{DIRECT_MAP, KERNEL_BASE};
+    pub use super::ports::{Ports, Registers};
+    pub use super::random::random_seed;
+    pub use super::stacks::MAX_CPUS;
     pub use super::user_mode::enter_user;
+    pub use super::vector::VectorState;
 }
+#[cfg(target_os = "none")]
+pub mod acpi;
+#[cfg(target_os = "none")]
+pub mod apic;
 #[cfg(target_os = "none")]
 pub mod backtrace;
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(target_os = "none")]
 pub mod boot_paging;
+#[cfg(target_os = "none")]
+pub mod clock;
 #[cfg(target_os = "none")]
 pub mod copy;
 #[cfg(target_os = "none")]
@@ -42,11 +56,19 @@ mod entry;
 #[cfg(target_os = "none")]
 pub mod instructions;
 #[cfg(target_os = "none")]
+mod io_apic;
+#[cfg(target_os = "none")]
 pub mod irq;
 #[cfg(target_os = "none")]
 pub mod pic;
 #[cfg(target_os = "none")]
+mod ports;
+#[cfg(target_os = "none")]
 pub mod power;
+#[cfg(target_os = "none")]
+mod random;
+#[cfg(target_os = "none")]
+mod reference;
 #[cfg(target_os = "none")]
 pub mod serial_emergency;
 #[cfg(target_os = "none")]
@@ -55,6 +77,8 @@ mod trap;
 pub mod trap_entry;
 #[cfg(target_os = "none")]
 mod user_mode;
+#[cfg(target_os = "none")]
+pub mod vector;
 
 #[cfg(target_os = "none")]
 pub use machine::*;

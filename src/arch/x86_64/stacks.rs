@@ -19,7 +19,7 @@ const GUARD: u64 = 4096;
 /// Slots kept for each CPU, more than there are kinds.
 const SLOTS_PER_CPU: u64 = 8;
 /// CPUs that the window can hold.
-pub const MAX_CPUS: u64 = 1024;
+pub const MAX_CPUS: usize = 64;
 
 /// What a stack is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl core::fmt::Display for StackAddress {
 pub fn stack_at(address: u64) -> Option<StackAddress> {
     let slot = address.checked_sub(STACKS)? / SLOT;
     let (cpu, kind) = (slot / SLOTS_PER_CPU, *KINDS.get((slot % SLOTS_PER_CPU) as usize)?);
-    if cpu >= MAX_CPUS {
+    if cpu >= MAX_CPUS as u64 {
         return None;
     }
     Some(StackAddress { cpu, kind, is_guard: !(kind.bottom(cpu)..kind.top(cpu)).contains(&address) })

@@ -1,0 +1,54 @@
+//! I/O ports and device memory, as drivers get them.
+//!
+//! Next: `drivers/src/hw.rs`.
+
+use drivers::hw::{DeviceMemory, Mmio, PhysAddr, PortSpace};
+
+use super::boot_paging::map_device;
+use super::instructions::{inb, inl, inw, outb, outl, outw};
+
+/// The CPU's I/O ports.
+pub struct Ports;
+
+impl PortSpace for Ports {
+    fn read8(&self, port: u16) -> u8 {
+        inb(port)
+    }
+
+    fn write8(&self, port: u16, value: u8) {
+        outb(port, value);
+    }
+
+    fn read16(&self, port: u16) -> u16 {
+        inw(port)
+    }
+
+    fn write16(&self, port: u16, value: u16) {
+        outw(port, value);
+    }
+
+    fn read32(&self, port: u16) -> u32 {
+        inl(port)
+    }
+
+    fn write32(&self, port: u16, value: u32) {
+        outl(port, value);
+    }
+}
+
+/// Device registers in physical memory, mapped uncached.
+pub struct Registers;
+
+impl DeviceMemory for Registers {
+    fn map(&self, start: PhysAddr, len: usize) -> Option<Mmio> {
+        let end = start.0.checked_add(len as u64)?;
+        let is_ram =
+            |region: &&crate::arch::MemoryRegion| region.kind.is_ram() && region.start < end && start.0 < region.end;
+        if crate::arch::boot_info().memory.iter().any(|region| is_ram(&region)) {
+            return None;
+        }
+        let base = map_device(start.0, len as u64)?;
+        // SAFETY: `len` bytes from there were just mapped for ever, and they are not ordinary memory.
+        Some(unsafe { Mmio::new(base, len) })
+    }
+}

@@ -1,0 +1,111 @@
+//! How the vector registers lie in memory: the FXSAVE area and the XSAVE header behind it (Intel SDM volume 1, chapters 10
+//! and 13). Programs see this layout in signal frames, and hand it back, so [`sanitize`] makes foreign bytes loadable.
+//!
+//! ```text
+//! 0    512  x87, MXCSR at 24, MXCSR's mask at 28, XMM0 to XMM15; the last 48 bytes belong to software
+//! 512   64  XSAVE header: which parts are in use (8), compaction (8, zero here), reserved (48, zero)
+//! 576   ..  AVX and whatever else the CPU has, where CPUID leaf 13 says
+//! ```
+//!
+//! Next: `vector.rs`, which saves and restores.
+
+/// Bytes of the part that every 64-bit CPU has.
+pub const LEGACY_SIZE: usize = 512;
+/// Bytes up to the end of the XSAVE header.
+pub const HEADER_END: usize = 576;
+/// The x87 and SSE parts, which the legacy area holds.
+pub const LEGACY_FEATURES: u64 = 3;
+
+const MXCSR: usize = 24;
+const CONTROL_WORD_RESET: u16 = 0x037f;
+const MXCSR_RESET: u32 = 0x1f80;
+
+/// What this CPU saves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VectorLayout {
+    /// Bytes of an area; a multiple of 64.
+    pub size: usize,
+    /// The parts that are saved, as XCR0 has them; [`LEGACY_FEATURES`] where the CPU has FXSAVE only.
+    pub features: u64,
+    /// Whether the area has the XSAVE header.
+    pub is_extended: bool,
+    /// The bits of MXCSR that may be set.
+    pub mxcsr_mask: u32,
+}
+
+/// Makes `area` what the registers hold when a program starts: all exceptions masked, everything else zero.
+pub fn reset(area: &mut [u8]) {
+    area.fill(0);
+    area[..2].copy_from_slice(&CONTROL_WORD_RESET.to_le_bytes());
+    area[MXCSR..MXCSR + 4].copy_from_slice(&MXCSR_RESET.to_le_bytes());
+}
+
+/// Clears what the CPU would refuse to load: reserved bits of MXCSR, parts it does not have, a reserved header.
+pub fn sanitize(area: &mut [u8], layout: &VectorLayout) {
+    let mxcsr = read_u32(area, MXCSR) & layout.mxcsr_mask;
+    area[MXCSR..MXCSR + 4].copy_from_slice(&mxcsr.to_le_bytes());
+    if layout.is_extended {
+        let mut parts = [0; 8];
+        parts.copy_from_slice(&area[LEGACY_SIZE..LEGACY_SIZE + 8]);
+        let parts = u64::from_le_bytes(parts) & layout.features;
+        area[LEGACY_SIZE..HEADER_END].fill(0);
+        area[LEGACY_SIZE..LEGACY_SIZE + 8].copy_from_slice(&parts.to_le_bytes());
+    }
+}
+
+/// Says that the legacy parts, and no others, of an extended area are in use: for a frame that holds only those.
+pub fn keep_legacy_only(area: &mut [u8], layout: &VectorLayout) {
+    if layout.is_extended {
+        area[LEGACY_SIZE..].fill(0);
+        area[LEGACY_SIZE..LEGACY_SIZE + 8].copy_from_slice(&LEGACY_FEATURES.to_le_bytes());
+    }
+}
+
+fn read_u32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAYOUT: VectorLayout = VectorLayout { size: 832, features: 7, is_extended: true, mxcsr_mask: 0xffff };
+
+    #[test]
+    fn a_fresh_state_masks_all_floating_point_exceptions() {
+        let mut area = [0xaa; 832];
+        reset(&mut area);
+        assert_eq!(&area[..2], &[0x7f, 0x03]);
+        assert_eq!(read_u32(&area, MXCSR), 0x1f80);
+        assert!(area[32..].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn foreign_bytes_lose_what_the_cpu_would_refuse_and_keep_the_rest() {
+        let mut area = [0xff; 832];
+        sanitize(&mut area, &LAYOUT);
+        assert_eq!(read_u32(&area, MXCSR), 0xffff);
+        assert_eq!(area[LEGACY_SIZE], 7);
+        assert!(area[LEGACY_SIZE + 1..HEADER_END].iter().all(|&byte| byte == 0));
+        assert!(area[HEADER_END..].iter().all(|&byte| byte == 0xff));
+        assert!(area[32..LEGACY_SIZE].iter().all(|&byte| byte == 0xff));
+    }
+
+    #[test]
+    fn an_area_without_a_header_is_left_alone_behind_its_end() {
+        let layout = VectorLayout { size: 512, features: 3, is_extended: false, mxcsr_mask: 0xffbf };
+        let mut area = [0xff; 512];
+        sanitize(&mut area, &layout);
+        assert_eq!(read_u32(&area, MXCSR), 0xffbf);
+        keep_legacy_only(&mut area, &layout);
+        assert!(area[32..].iter().all(|&byte| byte == 0xff));
+    }
+
+    #[test]
+    fn a_legacy_frame_in_an_extended_area_uses_the_first_two_parts() {
+        let mut area = [0xff; 832];
+        keep_legacy_only(&mut area, &LAYOUT);
+        assert_eq!(area[LEGACY_SIZE], 3);
+        assert!(area[LEGACY_SIZE + 1..].iter().all(|&byte| byte == 0));
+    }
+}
