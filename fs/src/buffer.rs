@@ -35,6 +35,9 @@ pub trait Source {
     fn take_page(&mut self, page: &Page, offset: usize, len: usize) -> usize;
     /// Passes over `len` bytes unread; returns how many (as writing to /dev/null does).
     fn skip(&mut self, len: usize) -> usize;
+    /// Takes the last `len` bytes given back, to be given again: for a write that must happen whole or not at all, and stopped
+    /// half-way at a page that is not there. Only bytes given since the attempt began can be given back.
+    fn give_back(&mut self, len: usize);
     /// Whether the last copy stopped at a page of user memory that is not there.
     fn faulted(&self) -> bool;
 }
@@ -91,40 +94,43 @@ impl Sink for SliceSink<'_> {
 /// A [`Source`] over kernel memory.
 pub struct SliceSource<'a> {
     bytes: &'a [u8],
+    given: usize,
 }
 
 impl<'a> SliceSource<'a> {
     /// Gives `bytes` from its beginning.
     pub fn new(bytes: &'a [u8]) -> SliceSource<'a> {
-        SliceSource { bytes }
+        SliceSource { bytes, given: 0 }
     }
 }
 
 impl Source for SliceSource<'_> {
     fn remaining(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() - self.given
     }
 
     fn take(&mut self, into: &mut [u8]) -> usize {
-        let len = into.len().min(self.bytes.len());
-        let (now, later) = self.bytes.split_at(len);
-        into[..len].copy_from_slice(now);
-        self.bytes = later;
+        let len = into.len().min(self.remaining());
+        into[..len].copy_from_slice(&self.bytes[self.given..self.given + len]);
+        self.given += len;
         len
     }
 
     fn take_page(&mut self, page: &Page, offset: usize, len: usize) -> usize {
-        let len = len.min(self.bytes.len()).min(PAGE_SIZE - offset);
-        let (now, later) = self.bytes.split_at(len);
-        page.write(offset, now);
-        self.bytes = later;
+        let len = len.min(self.remaining()).min(PAGE_SIZE - offset);
+        page.write(offset, &self.bytes[self.given..self.given + len]);
+        self.given += len;
         len
     }
 
     fn skip(&mut self, len: usize) -> usize {
-        let len = len.min(self.bytes.len());
-        self.bytes = &self.bytes[len..];
+        let len = len.min(self.remaining());
+        self.given += len;
         len
+    }
+
+    fn give_back(&mut self, len: usize) {
+        self.given -= len;
     }
 
     fn faulted(&self) -> bool {

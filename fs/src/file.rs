@@ -16,6 +16,7 @@
 //! Next: `path.rs`.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -23,7 +24,8 @@ use abi::general;
 use bitflags::bitflags;
 use executor::sync::{SpinLock, WaitQueue};
 
-use crate::inode::Inode;
+use crate::inode::{DirectoryEntry, Inode, Kind};
+use crate::locks::LockOwner;
 use crate::path::Path;
 use crate::{Errno, Io, Result, Sink, Source};
 
@@ -174,6 +176,16 @@ pub trait FileOps: Any + Send + Sync {
         Err(Stop::Errno(Errno::EINVAL))
     }
 
+    /// Attempts to finish opening: a FIFO waits here for its other end. Asked once after open(2) made the file; `WouldBlock` means
+    /// wait on [`FileOps::wait_queue`] and ask again (a signal ends it with `EINTR`, and the file is dropped).
+    ///
+    /// # Errors
+    ///
+    /// A [`Stop`].
+    fn try_open(&self) -> Result<(), Stop> {
+        Ok(())
+    }
+
     /// Does what [`Stop::Miss`] asked for.
     ///
     /// # Errors
@@ -195,6 +207,24 @@ pub trait FileOps: Any + Send + Sync {
     /// `ESPIPE`: it has none. `EINVAL`: no such `whence`.
     fn seek(&self, _offset: i64, _whence: u32) -> Result<u64> {
         Err(Errno::ESPIPE)
+    }
+
+    /// The next byte from `position` on that is content, or that is in a hole (`SEEK_DATA`, `SEEK_HOLE` of lseek(2)).
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO`: there is none. `EINVAL`: the file knows no holes.
+    fn seek_data(&self, _position: u64, _want_hole: bool) -> Result<u64> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Entries of a folder from `position` on, `.` and `..` among them; no entries at the end.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTDIR`; `EIO`.
+    fn read_directory(&self, _position: u64) -> Io<'_, Vec<DirectoryEntry>> {
+        Io::ready(Err(Errno::ENOTDIR))
     }
 
     /// Whether a read goes on until it has all it was asked for, as for regular files, and not just what is there now.
@@ -294,11 +324,14 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        if self.flags().can_write()
-            && let Some(inode) = &self.inode
-            && inode.core().kind == crate::Kind::Regular
-        {
-            inode.core().end_writing();
+        let Some(inode) = &self.inode else { return };
+        let core = inode.core();
+        if let Some(locks) = core.locks() {
+            locks.unlock_whole(self);
+            locks.release(LockOwner::OpenFile(&raw const *self as usize));
+        }
+        if self.flags().can_write() && core.kind == Kind::Regular {
+            core.end_writing();
         }
     }
 }

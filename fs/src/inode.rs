@@ -5,7 +5,8 @@
 //!
 //! Next: `file.rs`.
 
-use alloc::sync::Arc;
+use alloc::boxed::Box;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicI32, Ordering};
@@ -13,8 +14,11 @@ use core::sync::atomic::{AtomicI32, Ordering};
 use executor::sync::SpinLock;
 
 use crate::file::FileOps;
+use crate::locks::FileLocks;
 use crate::page_cache::PageCache;
-use crate::{Errno, Io, Page, PageSource, Result};
+use crate::path::Path;
+use crate::pipe::Pipe;
+use crate::{Errno, Io, OpenFlags, Page, PageSource, Result};
 
 /// What an inode is; the numbers are those of `d_type` in getdents64(2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,6 +93,17 @@ pub struct Attributes {
     pub changed: Timestamp,
 }
 
+/// The part of the attributes that decides who may do what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Permissions {
+    /// The lower 12 bits of `st_mode`.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
 /// What stat(2) tells: a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Metadata {
@@ -148,6 +163,23 @@ pub struct InodeCore {
     pub pages: PageCache,
     /// Positive: so many writers have it open; negative: so many programs are being executed from it. Decides `ETXTBSY`.
     writers: AtomicI32,
+    /// Held while an attempt to write copies and moves the end of the file, so that appends do not mix, and by truncation.
+    pub writing: SpinLock<()>,
+    /// What few inodes have; made when first needed.
+    extras: SpinLock<Option<Box<Extras>>>,
+}
+
+/// What hangs on an inode besides its content.
+#[derive(Default)]
+pub struct Extras {
+    /// File locks.
+    pub locks: Option<Arc<FileLocks>>,
+    /// The pipe behind a FIFO while somebody has it open.
+    pub pipe: Weak<Pipe>,
+    /// What is bound to it: the listening end of an AF_UNIX socket.
+    pub bound: Option<Weak<dyn Any + Send + Sync>>,
+    /// Made by O_TMPFILE, so it may be given a name although it has none.
+    pub may_get_first_name: bool,
 }
 
 impl InodeCore {
@@ -168,7 +200,60 @@ impl InodeCore {
             attributes: SpinLock::new(attributes),
             pages: PageCache::new(pages),
             writers: AtomicI32::new(0),
+            writing: SpinLock::new(()),
+            extras: SpinLock::new(None),
         }
+    }
+
+    /// A core of an inode that lives in memory only: the page cache is where its content is, and is never given up.
+    pub fn in_memory(
+        pages: &'static dyn PageSource,
+        device: u64,
+        number: u64,
+        kind: Kind,
+        represents: u64,
+        attributes: Attributes,
+    ) -> InodeCore {
+        let core = InodeCore::new(pages, device, number, kind, represents, attributes);
+        InodeCore { pages: PageCache::in_memory(pages), ..core }
+    }
+
+    /// What decides who may do what.
+    pub fn permissions(&self) -> Permissions {
+        let attributes = self.attributes.lock();
+        Permissions { mode: attributes.mode, uid: attributes.uid, gid: attributes.gid }
+    }
+
+    /// Works with what few inodes have. The work does not wait.
+    pub fn with_extras<R>(&self, work: impl FnOnce(&mut Extras) -> R) -> R {
+        work(self.extras.lock().get_or_insert_default())
+    }
+
+    /// Its file locks, if it ever had any.
+    pub fn locks(&self) -> Option<Arc<FileLocks>> {
+        self.extras.lock().as_ref()?.locks.clone()
+    }
+
+    /// Applies a change that needs no storage: what a memory-only file system does for all of it, and others when they have stored
+    /// it. A new size takes pages beyond it out of the cache and out of every mapping; returns how many pages were dropped.
+    pub fn apply(&self, change: &AttributeChange) -> usize {
+        let dropped = change.size.map_or(0, |size| self.resize(size));
+        let mut attributes = self.attributes.lock();
+        let now = &mut *attributes;
+        now.mode = change.mode.unwrap_or(now.mode);
+        now.uid = change.uid.unwrap_or(now.uid);
+        now.gid = change.gid.unwrap_or(now.gid);
+        now.accessed = change.accessed.unwrap_or(now.accessed);
+        now.modified = change.modified.unwrap_or(now.modified);
+        now.changed = change.changed.unwrap_or(now.changed);
+        dropped
+    }
+
+    /// Shrink, unmap, free; then zero the tail of the last page, so that growing again shows zeros.
+    fn resize(&self, size: u64) -> usize {
+        let _writing = self.writing.lock();
+        let before = core::mem::replace(&mut self.attributes.lock().size, size);
+        if size < before { self.pages.cut(size) } else { 0 }
     }
 
     /// A snapshot for stat(2).
@@ -306,6 +391,11 @@ pub trait Inode: Any + Send + Sync {
         self.core().metadata()
     }
 
+    /// What decides who may do what. For nodes whose owner changes by itself, as in procfs.
+    fn permissions(&self) -> Permissions {
+        self.core().permissions()
+    }
+
     /// Finds an entry of a folder.
     ///
     /// # Errors
@@ -327,6 +417,15 @@ pub trait Inode: Any + Send + Sync {
     /// `EEXIST`, `ENOSPC`, `EROFS`, `EPERM` when the file system has no such nodes.
     fn create<'a>(&'a self, _name: &'a [u8], _node: NewNode<'a>, _owner: NewOwner) -> Io<'a, Arc<dyn Inode>> {
         Io::ready(Err(Errno::EROFS))
+    }
+
+    /// Makes a file without a name, in the file system of this folder (O_TMPFILE).
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP`: the file system has no such files. `ENOSPC`, `EROFS`.
+    fn create_nameless(&self, _owner: NewOwner) -> Io<'_, Arc<dyn Inode>> {
+        Io::ready(Err(Errno::EOPNOTSUPP))
     }
 
     /// Makes another name for a file of the same file system.
@@ -381,7 +480,7 @@ pub trait Inode: Any + Send + Sync {
     }
 
     /// Where a "magic" link of procfs leads (`/proc/self/exe`, `/proc/self/fd/3`): straight to a place, not through a path.
-    fn magic_link(&self) -> Option<Result<crate::path::Path>> {
+    fn magic_link(&self) -> Option<Result<Path>> {
         None
     }
 
@@ -395,7 +494,7 @@ pub trait Inode: Any + Send + Sync {
         Io::ready(Err(Errno::ENOTDIR))
     }
 
-    /// Changes attributes. A change of size goes through [`InodeCore::pages`] first: shrink, unmap, then free.
+    /// Changes attributes, in storage and with [`InodeCore::apply`].
     ///
     /// # Errors
     ///
@@ -412,6 +511,33 @@ pub trait Inode: Any + Send + Sync {
     /// `EIO`; `EINVAL` for a node without such content.
     fn read_page<'a>(&'a self, _index: u64, _page: &'a Page) -> Io<'a, ()> {
         Io::ready(Err(Errno::EINVAL))
+    }
+
+    /// Fills consecutive pages from page `first` on: read-ahead. Worth implementing where one request to the device may carry them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Inode::read_page`].
+    fn read_pages<'a>(&'a self, first: u64, pages: &'a [Page]) -> Io<'a, ()> {
+        if let [page] = pages {
+            return self.read_page(first, page);
+        }
+        Io::wait(async move {
+            for (index, page) in pages.iter().enumerate() {
+                self.read_page(first + index as u64, page).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether a page that is not in the page cache is known to be a hole, which reads as zeros.
+    fn is_hole(&self, _index: u64) -> bool {
+        false
+    }
+
+    /// The longest a file can be.
+    fn max_size(&self) -> u64 {
+        i64::MAX as u64
     }
 
     /// Makes sure that a page may be dirtied: reserves space. Called before the first write to a page.
@@ -447,7 +573,7 @@ pub trait Inode: Any + Send + Sync {
     /// # Errors
     ///
     /// Whatever open(2) is to say.
-    fn open(self: Arc<Self>) -> Result<Option<Arc<dyn FileOps>>> {
+    fn open(self: Arc<Self>, _flags: OpenFlags) -> Result<Option<Arc<dyn FileOps>>> {
         Ok(None)
     }
 

@@ -16,18 +16,36 @@
 extern crate alloc;
 
 pub mod buffer;
+pub mod context;
+pub mod dentry;
+pub mod directory_file;
+pub mod environment;
 pub mod file;
+pub mod file_system;
 pub mod inode;
 pub mod io;
+pub mod locks;
+pub mod mount;
+pub mod operations;
 pub mod page_cache;
 pub mod path;
+pub mod permission;
+pub mod pipe;
+pub mod regular_file;
+pub mod walk;
 
 pub use abi::{Errno, Result};
 pub use buffer::{Sink, Source};
+pub use context::{At, Caller, FsContext};
 pub use drivers::BoxFuture;
 pub use drivers::hw::{PAGE_SIZE, Page, PageSource};
 pub use file::{FileOps, IoctlArgument, OpenFile, OpenFlags, PollEvents, Stop};
+pub use file_system::FileSystem;
 pub use inode::{Attributes, DirectoryEntry, Inode, InodeCore, Kind, Metadata, NewNode};
 pub use io::Io;
+pub use mount::{Mount, MountFlags, MountNamespace};
+pub use operations::TimeChange;
 pub use page_cache::{Mapper, PageCache};
 pub use path::Path;
+pub use permission::Credentials;
+pub use walk::WalkFlags;

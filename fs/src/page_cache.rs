@@ -1,20 +1,37 @@
 //! The page cache: the pages of a file's content that are in memory, shared by read, write and mmap.
 //!
-//! A page gets in by [`PageCache::load`], which reads it once however many wait for it, and stays until the file is shortened,
-//! the inode goes, or memory runs short. For file systems that live in memory (tmpfs) the cache *is* the storage.
+//! ```text
+//!   get(index) ──► the page, if it is here
+//!   load(index) ─► here: at once
+//!              ├─► being read by another: wait for its turn to end, look again
+//!              └─► absent: this one reads it (and some pages behind it), puts them in
+//! ```
 //!
-//! Mappings: an address space that maps the file registers a [`Mapper`], so that truncation can take pages out of page tables
-//! and write-back can write-protect them first.
+//! - **One read, however many wait.** Who reads holds the load's `turn`, an async mutex; the others queue up for it. A reader that
+//!   is dropped half-way lets go of the turn, and the next in the queue reads instead.
+//! - **Truncation** shrinks the size, takes the pages out of all mappings ([`Mapper`]), then frees them and zeroes the tail of the
+//!   last page. A load under way beyond the new end is disowned: its pages are thrown away.
+//! - **Writing** gets its page by [`PageCache::load_for_write`], which reserves room in the file system; after the copy the page is
+//!   marked dirty. Write-back cleans the mark and write-protects mappings first and writes then, so a change in between is dirty again.
+//! - **Reclaim** drops clean pages of device-backed files that nobody else holds; each gets a second chance if it was used since.
+//!
+//! For file systems that live in memory ([`PageCache::in_memory`]) the cache *is* the storage: nothing is ever dirty or reclaimed.
+//!
+//! Next: `regular_file.rs`. Exercise: what would a reader see if truncation freed pages before it shrank the size?
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use executor::sync::SpinLock;
+use executor::sync::{Mutex, SpinLock};
 
 use crate::inode::Inode;
-use crate::{Errno, Io, Page, PageSource};
+use crate::{Errno, Io, PAGE_SIZE, Page, PageSource, Result};
+
+/// The most pages one load reads.
+pub const READ_AHEAD_AT_MOST: usize = 32;
 
 /// What `fs` needs of those who map a file's pages. Called without locks held; must not wait.
 pub trait Mapper: Send + Sync {
@@ -26,54 +43,465 @@ pub trait Mapper: Send + Sync {
 
 /// The cached pages of one file.
 pub struct PageCache {
+    file: Arc<File>,
+}
+
+/// The content of a [`PageCache`], where the reclaimer can find it.
+struct File {
     source: &'static dyn PageSource,
-    pages: SpinLock<BTreeMap<u64, Slot>>,
+    is_storage: bool,
+    /// Whether it stands in the reclaimer's list.
+    is_listed: AtomicBool,
+    state: SpinLock<State>,
     mappers: SpinLock<Vec<Weak<dyn Mapper>>>,
+}
+
+#[derive(Default)]
+struct State {
+    pages: BTreeMap<u64, Slot>,
+    loads: Vec<Load>,
+    dirty: usize,
+    /// Where the reclaimer goes on.
+    hand: u64,
 }
 
 struct Slot {
     page: Page,
     is_dirty: bool,
+    was_used: bool,
+}
+
+/// Pages that somebody reads.
+struct Load {
+    pages: Range<u64>,
+    turn: Arc<Mutex<()>>,
+}
+
+impl State {
+    fn get(&mut self, index: u64) -> Option<Page> {
+        let slot = self.pages.get_mut(&index)?;
+        slot.was_used = true;
+        Some(slot.page.clone())
+    }
+
+    /// The pages from `first` on, at most `count`, that are neither here nor being read.
+    fn absent_from(&self, first: u64, count: u64) -> Range<u64> {
+        let limit = first.saturating_add(count);
+        let present = self.pages.range(first..limit).next().map_or(limit, |(&index, _)| index);
+        let loading = self.loads.iter().map(|load| load.pages.start).filter(|&start| start > first).min();
+        first..present.min(loading.unwrap_or(limit))
+    }
+
+    /// Ends a load; `false` if it was disowned.
+    fn end_load(&mut self, turn: &Arc<Mutex<()>>) -> bool {
+        let before = self.loads.len();
+        self.loads.retain(|load| !Arc::ptr_eq(&load.turn, turn));
+        self.loads.len() < before
+    }
 }
 
 impl PageCache {
-    /// An empty cache whose pages come from `source`.
-    pub const fn new(source: &'static dyn PageSource) -> PageCache {
-        PageCache { source, pages: SpinLock::new(BTreeMap::new()), mappers: SpinLock::new(Vec::new()) }
+    /// An empty cache of a file on a device; its pages come from `source`.
+    pub fn new(source: &'static dyn PageSource) -> PageCache {
+        PageCache::with(source, false)
+    }
+
+    /// An empty cache of a file that is nowhere else.
+    pub fn in_memory(source: &'static dyn PageSource) -> PageCache {
+        PageCache::with(source, true)
+    }
+
+    fn with(source: &'static dyn PageSource, is_storage: bool) -> PageCache {
+        PageCache {
+            file: Arc::new(File {
+                source,
+                is_storage,
+                is_listed: AtomicBool::new(false),
+                state: SpinLock::new(State::default()),
+                mappers: SpinLock::new(Vec::new()),
+            }),
+        }
+    }
+
+    /// Where its pages come from.
+    pub fn source(&self) -> &'static dyn PageSource {
+        self.file.source
     }
 
     /// The page if it is here: content bytes `index * 4096 ..`.
     pub fn get(&self, index: u64) -> Option<Page> {
-        self.pages.lock().get(&index).map(|slot| slot.page.clone())
+        self.file.state.lock().get(index)
+    }
+
+    /// How many pages are here.
+    pub fn count(&self) -> usize {
+        self.file.state.lock().pages.len()
     }
 
     /// The page, read from storage first if it is not here.
     ///
     /// # Errors
     ///
-    /// `EIO`; `ENOMEM`.
+    /// `EIO`; `ENOMEM`; `ENOSPC` where memory is the storage.
     pub fn load<'a>(&'a self, inode: &'a dyn Inode, index: u64) -> Io<'a, Page> {
-        if let Some(page) = self.get(index) {
-            return Io::ready(Ok(page));
+        self.load_ahead(inode, index, 1)
+    }
+
+    /// As [`PageCache::load`]; reads up to `count` pages in one go if it has to read.
+    ///
+    /// # Errors
+    ///
+    /// As [`PageCache::load`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped load hands its read on to those who wait for the same page.
+    pub fn load_ahead<'a>(&'a self, inode: &'a dyn Inode, index: u64, count: usize) -> Io<'a, Page> {
+        if self.file.is_storage {
+            return Io::ready(self.make(inode, index));
         }
-        Io::wait(async move {
-            let page = Page::allocate(self.source).ok_or(Errno::ENOMEM)?;
-            inode.read_page(index, &page).await?;
-            let mut pages = self.pages.lock();
-            let slot = pages.entry(index).or_insert(Slot { page, is_dirty: false });
-            Ok(slot.page.clone())
-        })
+        match self.get(index) {
+            Some(page) => Io::ready(Ok(page)),
+            None => Io::wait(self.read(inode, index, count)),
+        }
+    }
+
+    /// The page with room for it reserved, for somebody about to change it, who calls [`PageCache::mark_dirty`] afterwards.
+    ///
+    /// # Errors
+    ///
+    /// `EIO`, `ENOMEM`, `ENOSPC`, `EROFS`.
+    pub fn load_for_write<'a>(&'a self, inode: &'a dyn Inode, index: u64) -> Io<'a, Page> {
+        if self.file.is_storage {
+            return Io::ready(self.make(inode, index));
+        }
+        let (page, is_dirty) = match self.file.state.lock().pages.get_mut(&index) {
+            Some(slot) => (Some(slot.page.clone()), slot.is_dirty),
+            None => (None, false),
+        };
+        match page {
+            Some(page) if is_dirty => Io::ready(Ok(page)),
+            Some(page) => match inode.reserve_page(index).now() {
+                Ok(reserved) => Io::ready(reserved.map(|()| page)),
+                Err(waiting) => Io::wait(async move { waiting.await.map(|()| page) }),
+            },
+            None => Io::wait(async move {
+                inode.reserve_page(index).await?;
+                let is_new = index.saturating_mul(PAGE_SIZE as u64) >= inode.core().size() || inode.is_hole(index);
+                if is_new {
+                    let page = Page::allocate_zeroed(self.file.source).ok_or(Errno::ENOMEM)?;
+                    return Ok(self.file.insert(index, page));
+                }
+                self.load(inode, index).await
+            }),
+        }
+    }
+
+    /// The page of a file that lives in memory: made, full of zeros, if it is not here. Its file system reserves at once.
+    fn make(&self, inode: &dyn Inode, index: u64) -> Result<Page> {
+        let mut state = self.file.state.lock();
+        if let Some(page) = state.get(index) {
+            return Ok(page);
+        }
+        let page = Page::allocate_zeroed(self.file.source).ok_or(Errno::ENOMEM)?;
+        inode.reserve_page(index).now().unwrap_or(Err(Errno::EIO))?;
+        state.pages.insert(index, Slot { page: page.clone(), is_dirty: false, was_used: true });
+        IN_MEMORY.fetch_add(1, Ordering::Relaxed);
+        Ok(page)
+    }
+
+    async fn read(&self, inode: &dyn Inode, index: u64, count: usize) -> Result<Page> {
+        loop {
+            let turn = {
+                let mut state = self.file.state.lock();
+                if let Some(page) = state.get(index) {
+                    return Ok(page);
+                }
+                match state.loads.iter().find(|load| load.pages.contains(&index)) {
+                    Some(load) => load.turn.clone(),
+                    None => {
+                        let end = inode.core().size().div_ceil(PAGE_SIZE as u64);
+                        let wanted = (count.clamp(1, READ_AHEAD_AT_MOST) as u64).min(end.saturating_sub(index)).max(1);
+                        let turn = Arc::new(Mutex::new(()));
+                        let pages = state.absent_from(index, wanted);
+                        state.loads.push(Load { pages, turn: turn.clone() });
+                        turn
+                    }
+                }
+            };
+            let _turn = turn.lock().await;
+            // Whoever had the turn before may have read the page, may have failed, or may have been dropped.
+            let pages = {
+                let mut state = self.file.state.lock();
+                if let Some(page) = state.get(index) {
+                    return Ok(page);
+                }
+                match state.loads.iter().find(|load| Arc::ptr_eq(&load.turn, &turn)) {
+                    Some(load) => load.pages.clone(),
+                    None => continue,
+                }
+            };
+            match self.fill(inode, &pages).await {
+                Ok(fresh) => {
+                    let is_ours = self.file.state.lock().end_load(&turn);
+                    if is_ours {
+                        for (index, page) in pages.zip(fresh) {
+                            self.file.insert(index, page);
+                        }
+                    }
+                }
+                Err(errno) => {
+                    self.file.state.lock().end_load(&turn);
+                    return Err(errno);
+                }
+            }
+        }
+    }
+
+    /// Reads pages into fresh memory: fewer if memory is short.
+    async fn fill(&self, inode: &dyn Inode, pages: &Range<u64>) -> Result<Vec<Page>> {
+        let mut fresh = Vec::new();
+        for _ in pages.clone() {
+            match Page::allocate(self.file.source) {
+                Some(page) => fresh.push(page),
+                None => break,
+            }
+        }
+        if fresh.is_empty() {
+            return Err(Errno::ENOMEM);
+        }
+        inode.read_pages(pages.start, &fresh).await?;
+        Ok(fresh)
     }
 
     /// Notes that a page was changed.
     pub fn mark_dirty(&self, index: u64) {
-        if let Some(slot) = self.pages.lock().get_mut(&index) {
-            slot.is_dirty = true;
+        if self.file.is_storage {
+            return;
         }
+        let mut state = self.file.state.lock();
+        if let Some(slot) = state.pages.get_mut(&index)
+            && !slot.is_dirty
+        {
+            slot.is_dirty = true;
+            state.dirty += 1;
+            DIRTY.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many pages are dirty.
+    pub fn dirty(&self) -> usize {
+        self.file.state.lock().dirty
+    }
+
+    /// Writes all dirty pages back.
+    ///
+    /// # Errors
+    ///
+    /// `EIO`, `ENOSPC`: the page that could not be written, and those behind it, stay dirty.
+    ///
+    /// # Cancel safety
+    ///
+    /// A page whose write was not seen to end is dirty again.
+    pub fn write_back<'a>(&'a self, inode: &'a dyn Inode) -> Io<'a, ()> {
+        if self.dirty() == 0 {
+            return Io::ready(Ok(()));
+        }
+        Io::wait(async move {
+            let mut from = 0;
+            while let Some((index, page)) = self.file.take_dirty(from) {
+                let mut unwritten = Unwritten { cache: self, index, is_written: false };
+                self.file.for_mappers(|mapper| mapper.write_protect(index..index + 1));
+                inode.write_page(index, &page).await?;
+                unwritten.is_written = true;
+                from = index + 1;
+            }
+            Ok(())
+        })
+    }
+
+    /// Drops everything beyond `size`, which the inode already has, and zeroes the rest of the last page. Returns how many pages
+    /// were dropped.
+    pub fn cut(&self, size: u64) -> usize {
+        let first = size.div_ceil(PAGE_SIZE as u64);
+        self.file.for_mappers(|mapper| mapper.unmap(first..u64::MAX));
+        let mut state = self.file.state.lock();
+        let dropped = state.pages.split_off(&first);
+        state.loads.retain(|load| load.pages.end <= first);
+        let dirty = dropped.values().filter(|slot| slot.is_dirty).count();
+        state.dirty -= dirty;
+        let tail = (size % PAGE_SIZE as u64) as usize;
+        if tail != 0
+            && let Some(slot) = state.pages.get(&(first - 1))
+        {
+            slot.page.zero(tail, PAGE_SIZE - tail);
+        }
+        drop(state);
+        self.file.uncount(dropped.len(), dirty);
+        dropped.len()
     }
 
     /// Registers somebody who maps pages of this file; forgotten when it is dropped.
     pub fn add_mapper(&self, mapper: &Arc<dyn Mapper>) {
-        self.mappers.lock().push(Arc::downgrade(mapper));
+        let mut mappers = self.file.mappers.lock();
+        mappers.retain(|known| known.strong_count() > 0);
+        mappers.push(Arc::downgrade(mapper));
     }
+}
+
+/// Makes its page dirty again unless it was written.
+struct Unwritten<'a> {
+    cache: &'a PageCache,
+    index: u64,
+    is_written: bool,
+}
+
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        if !self.is_written {
+            self.cache.mark_dirty(self.index);
+        }
+    }
+}
+
+impl File {
+    /// Puts a page in, unless there is one; returns the one that is there.
+    fn insert(self: &Arc<Self>, index: u64, page: Page) -> Page {
+        let mut state = self.state.lock();
+        if let Some(page) = state.get(index) {
+            return page;
+        }
+        state.pages.insert(index, Slot { page: page.clone(), is_dirty: false, was_used: true });
+        drop(state);
+        CACHED.fetch_add(1, Ordering::Relaxed);
+        if !self.is_listed.swap(true, Ordering::AcqRel) {
+            RECLAIMABLE.lock().push_back(Arc::downgrade(self));
+        }
+        page
+    }
+
+    /// The first dirty page from `from` on, clean from now on.
+    fn take_dirty(&self, from: u64) -> Option<(u64, Page)> {
+        let mut state = self.state.lock();
+        let (&index, slot) = state.pages.range_mut(from..).find(|(_, slot)| slot.is_dirty)?;
+        slot.is_dirty = false;
+        let page = slot.page.clone();
+        state.dirty -= 1;
+        DIRTY.fetch_sub(1, Ordering::Relaxed);
+        Some((index, page))
+    }
+
+    fn for_mappers(&self, work: impl Fn(&dyn Mapper)) {
+        if self.mappers.lock().is_empty() {
+            return;
+        }
+        let mappers = self.mappers.lock().clone();
+        for mapper in mappers.iter().filter_map(Weak::upgrade) {
+            work(&*mapper);
+        }
+    }
+
+    fn uncount(&self, pages: usize, dirty: usize) {
+        let counter = if self.is_storage { &IN_MEMORY } else { &CACHED };
+        counter.fetch_sub(pages, Ordering::Relaxed);
+        DIRTY.fetch_sub(dirty, Ordering::Relaxed);
+    }
+
+    /// Drops up to `wanted` clean pages from the hand on; a page that others hold, or that was used since, stays.
+    fn reclaim(&self, wanted: usize) -> usize {
+        let mut dropped = Vec::new();
+        let mut state = self.state.lock();
+        let start = state.hand;
+        let mut last = None;
+        let mut victims = Vec::new();
+        let State { pages, .. } = &mut *state;
+        for pass in 0..2 {
+            let range = if pass == 0 { start..u64::MAX } else { 0..start };
+            for (&index, slot) in pages.range_mut(range) {
+                if victims.len() == wanted {
+                    break;
+                }
+                last = Some(index);
+                if slot.is_dirty || slot.page.references() > 1 {
+                    continue;
+                }
+                if core::mem::take(&mut slot.was_used) {
+                    continue;
+                }
+                victims.push(index);
+            }
+        }
+        for index in victims {
+            dropped.extend(state.pages.remove(&index));
+        }
+        state.hand = last.map_or(0, |last| last + 1);
+        drop(state);
+        self.uncount(dropped.len(), 0);
+        dropped.len()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let (pages, dirty) = {
+            let state = self.state.lock();
+            (state.pages.len(), state.dirty)
+        };
+        self.uncount(pages, dirty);
+    }
+}
+
+static CACHED: AtomicUsize = AtomicUsize::new(0);
+static IN_MEMORY: AtomicUsize = AtomicUsize::new(0);
+static DIRTY: AtomicUsize = AtomicUsize::new(0);
+/// The files that have pages which could be read again.
+static RECLAIMABLE: SpinLock<VecDeque<Weak<File>>> = SpinLock::new(VecDeque::new());
+
+/// Numbers for /proc/meminfo, in pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Statistics {
+    /// Pages of files on devices.
+    pub cached: usize,
+    /// Pages of files that are only in memory (Shmem).
+    pub in_memory: usize,
+    /// Pages to be written back.
+    pub dirty: usize,
+}
+
+/// How much is cached now.
+pub fn statistics() -> Statistics {
+    Statistics {
+        cached: CACHED.load(Ordering::Relaxed),
+        in_memory: IN_MEMORY.load(Ordering::Relaxed),
+        dirty: DIRTY.load(Ordering::Relaxed),
+    }
+}
+
+/// Gives up to `wanted` pages of memory back by forgetting clean pages that can be read again; returns how many. Does not wait.
+/// If those that nobody maps do not suffice, mapped ones are taken out of their mappings.
+pub fn reclaim(wanted: usize) -> usize {
+    // Three times around: pages used since lose their mark the first time; the third time mappings give way.
+    let mut freed = 0;
+    for round in 0..3 {
+        let files = RECLAIMABLE.lock().len();
+        for _ in 0..files {
+            if freed >= wanted {
+                return freed;
+            }
+            let next = RECLAIMABLE.lock().pop_front();
+            let Some(file) = next.as_ref().and_then(Weak::upgrade) else { continue };
+            if round == 2 {
+                file.for_mappers(|mapper| mapper.unmap(0..u64::MAX));
+            }
+            freed += file.reclaim(wanted - freed);
+            let is_empty = file.state.lock().pages.is_empty();
+            if is_empty {
+                file.is_listed.store(false, Ordering::Release);
+            }
+            if !is_empty || (!file.state.lock().pages.is_empty() && !file.is_listed.swap(true, Ordering::AcqRel)) {
+                RECLAIMABLE.lock().push_back(Arc::downgrade(&file));
+            }
+        }
+    }
+    freed
 }
