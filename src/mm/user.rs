@@ -493,8 +493,12 @@ impl ActiveSpace<'_> {
 /// awaits [`UserBuffer::resolve`] and tries again.
 pub struct UserBuffer<'a> {
     space: &'a AddressSpace,
+    /// What is left of the stretch being copied, and how much of it was.
     current: UserSlice,
-    rest: &'a [UserSlice],
+    used: usize,
+    /// All stretches, if there are several, and which is the next.
+    slices: &'a [UserSlice],
+    next: usize,
     remaining: usize,
     obstacle: Option<Obstacle>,
 }
@@ -508,7 +512,7 @@ impl<'a> UserBuffer<'a> {
     #[inline]
     pub fn new(space: &'a AddressSpace, slice: UserSlice) -> Result<UserBuffer<'a>, Errno> {
         let current = slice.checked()?;
-        Ok(UserBuffer { space, current, rest: &[], remaining: current.len, obstacle: None })
+        Ok(UserBuffer { space, current, used: 0, slices: &[], next: 0, remaining: current.len, obstacle: None })
     }
 
     /// Several stretches, one after the other.
@@ -522,7 +526,7 @@ impl<'a> UserBuffer<'a> {
             let total = remaining.checked_add(slice.checked()?.len);
             remaining = total.filter(|total| isize::try_from(*total).is_ok()).ok_or(Errno::EINVAL)?;
         }
-        Ok(UserBuffer { space, current: UserSlice::default(), rest: slices, remaining, obstacle: None })
+        Ok(UserBuffer { space, current: UserSlice::default(), used: 0, slices, next: 0, remaining, obstacle: None })
     }
 
     /// How many more bytes there are.
@@ -575,14 +579,16 @@ impl<'a> UserBuffer<'a> {
         let mut done = 0;
         while done < len {
             if self.current.len == 0 {
-                let Some((first, rest)) = self.rest.split_first() else { break };
-                (self.current, self.rest) = (*first, rest);
+                let Some(slice) = self.slices.get(self.next) else { break };
+                (self.current, self.used) = (*slice, 0);
+                self.next += 1;
                 continue;
             }
             let part = self.current.len.min(len - done);
             let result = copy(space, self.current.address, done, part);
             let copied = result.map_or_else(|stopped| stopped.done, |()| part);
             self.current.advance(copied);
+            self.used += copied;
             self.remaining -= copied;
             done += copied;
             if let Err(stopped) = result {
@@ -640,6 +646,24 @@ impl Source for UserBuffer<'_> {
 
     fn skip(&mut self, len: usize) -> usize {
         self.each(len, |_, _, _, _| Ok(()))
+    }
+
+    fn give_back(&mut self, mut len: usize) {
+        loop {
+            let back = len.min(self.used);
+            self.current = UserSlice::new(self.current.address - back, self.current.len + back);
+            self.used -= back;
+            self.remaining += back;
+            len -= back;
+            if len == 0 || self.next < 2 {
+                return;
+            }
+            // This stretch is whole again and will be fetched again: go on at the end of the one before it.
+            self.next -= 1;
+            let before = self.slices[self.next - 1];
+            self.current = UserSlice::new(before.address + before.len, 0);
+            self.used = before.len;
+        }
     }
 
     fn faulted(&self) -> bool {
@@ -705,6 +729,21 @@ mod tests {
         user.write_bytes(BASE + PAGE_SIZE - 1, b"!").expect("mapped");
         let stopped = read(100, &mut Vec::new()).expect_err("it runs out of the mapping");
         assert_eq!(stopped.why, Obstacle::Refused);
+    }
+
+    #[test]
+    fn what_was_given_back_is_given_again_across_stretches() {
+        let space = space_with(2);
+        space.active().write_bytes(BASE, b"abcdefghij").expect("mapped");
+        let slices = [UserSlice::new(BASE, 3), UserSlice::new(BASE + 3, 0), UserSlice::new(BASE + 3, 7)];
+        let mut buffer = UserBuffer::vectored(&space, &slices).expect("in the user half");
+        let mut bytes = [0; 5];
+        assert_eq!(buffer.take(&mut bytes), 5);
+        buffer.give_back(4);
+        assert_eq!(Source::remaining(&buffer), 9);
+        let mut rest = [0; 9];
+        assert_eq!(buffer.take(&mut rest), 9);
+        assert_eq!(&rest, b"bcdefghij");
     }
 
     #[test]
