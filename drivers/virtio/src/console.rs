@@ -319,3 +319,6 @@ impl Drop for VirtioConsole {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
