@@ -25,7 +25,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -113,6 +113,7 @@ enum Event {
 /// A running machine.
 pub struct Guest {
     qemu: Child,
+    _leash: Sender<()>,
     stdin: UnixStream,
     control: UnixStream,
     events: Receiver<Event>,
@@ -130,8 +131,7 @@ impl Guest {
     /// # Errors
     /// Something that is needed cannot be provided; or [`Lost`], if the machine ended.
     pub fn start(options: &Options) -> Result<Self> {
-        let mut command = options.command(&["init.mode=exec".into()])?;
-        Self::launch(options, &mut command, false)
+        Self::launch(options, options.command(&["init.mode=exec".into()])?, false)
     }
 
     /// Like [`Guest::start`], but the console is this terminal.
@@ -140,18 +140,16 @@ impl Guest {
     /// As [`Guest::start`].
     pub fn start_on_terminal(options: &Options, words: &[String]) -> Result<Self> {
         let words: Vec<String> = [&["init.mode=exec".to_owned()], words].concat();
-        let mut command = options.command(&words)?;
-        Self::launch(options, &mut command, true)
+        Self::launch(options, options.command(&words)?, true)
     }
 
-    fn launch(options: &Options, command: &mut Command, on_terminal: bool) -> Result<Self> {
+    fn launch(options: &Options, mut command: Command, on_terminal: bool) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = paths::made("run")?.join(format!("{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         // QEMU's log of resets tells a triple fault.
         command.args(["-d", "cpu_reset", "-D"]).arg(folder.join("qemu.log"));
-        command.args(["-device", &format!("{},id=ports,max_ports=8", options.virtio("serial"))]);
         let ports = [STDIN_PORT, STDOUT_PORT, STDERR_PORT, CONTROL_PORT];
         let mut near = Vec::new();
         let mut far: Vec<OwnedFd> = Vec::new();
@@ -165,16 +163,15 @@ impl Guest {
         if on_terminal {
             command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
         } else {
-            command.args(["-serial", "stdio"]).stdin(Stdio::null()).stdout(Stdio::piped());
+            command.args(["-serial", "stdio"]);
         }
-        command.stderr(Stdio::piped());
         let started = Instant::now();
-        let mut qemu = {
+        let (mut qemu, leash) = {
             let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
             for descriptor in &far {
                 fcntl_setfd(descriptor, FdFlags::empty())?;
             }
-            let started = command.spawn().context("starting qemu-system-x86_64");
+            let started = spawn_bound(&command, on_terminal);
             drop(far);
             started?
         };
@@ -194,8 +191,18 @@ impl Guest {
         let messages = control.try_clone()?;
         thread::spawn(move || read_messages(messages, &sender));
         let deadline = options.time_limit().map(|limit| started + limit);
-        let mut guest =
-            Self { qemu, stdin, control, events, log, folder, deadline, started, boot_time: Duration::ZERO };
+        let mut guest = Self {
+            qemu,
+            _leash: leash,
+            stdin,
+            control,
+            events,
+            log,
+            folder,
+            deadline,
+            started,
+            boot_time: Duration::ZERO,
+        };
         loop {
             match guest.next_event()? {
                 Event::Control(Message::Hello) => break,
@@ -366,6 +373,33 @@ impl Drop for Guest {
         let _ = self.qemu.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Starts QEMU so that it ends when this process does, in whatever way.
+///
+/// The kernel kills it when the thread that started it ends, so a thread is kept for that; it ends when the leash is dropped.
+fn spawn_bound(command: &Command, on_terminal: bool) -> Result<(Child, Sender<()>)> {
+    let mut bound = if crate::packages::find("setpriv").is_some() {
+        let mut bound = Command::new("setpriv");
+        bound.args(["--pdeathsig", "KILL"]).arg(command.get_program());
+        bound
+    } else {
+        Command::new(command.get_program())
+    };
+    bound.args(command.get_args());
+    let (answer, child) = channel();
+    let (leash, held) = channel::<()>();
+    if !on_terminal {
+        bound.stdin(Stdio::null()).stdout(Stdio::piped());
+    }
+    bound.stderr(Stdio::piped());
+    thread::spawn(move || {
+        // Whoever asked is waiting.
+        let _ = answer.send(bound.spawn());
+        // Returns when the other end is dropped.
+        let _ = held.recv();
+    });
+    Ok((child.recv()?.context("starting qemu-system-x86_64")?, leash))
 }
 
 /// What QEMU's end means.

@@ -32,4 +32,5 @@ pub mod programs;
 pub mod progress;
 pub mod root;
 pub mod terminal;
+pub mod testing;
 pub mod toolchain;

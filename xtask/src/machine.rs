@@ -141,6 +141,8 @@ impl Options {
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot"]);
         self.hardware(&mut qemu)?;
+        // Ahead of the disks, so that its number does not depend on them.
+        qemu.args(["-device", &format!("{},id=ports,max_ports=8", self.virtio("serial"))]);
         self.disks(&mut qemu, &prepared)?;
         qemu.arg("-kernel").arg(image).arg("-initrd").arg(&prepared.initrd);
         qemu.arg("-append").arg(self.command_line(&prepared, words));

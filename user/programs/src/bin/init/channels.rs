@@ -43,11 +43,10 @@ impl Ports {
     pub fn open() -> io::Result<Self> {
         let deadline = Instant::now() + PATIENCE;
         let port = |number: u32| loop {
-            let path = format!("/dev/vport0p{number}");
-            match open(&path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+            match open_port(number) {
                 Ok(port) => return Ok(port),
                 Err(error) if Instant::now() > deadline => {
-                    return Err(io::Error::other(format!("{path}: {error}")));
+                    return Err(io::Error::other(format!("virtio port {number}: {error}")));
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }
@@ -59,6 +58,24 @@ impl Ports {
             control: port(CONTROL_PORT)?,
         })
     }
+}
+
+/// Opens a port of the first virtio console that has it: Linux counts all virtio devices, so the console need not be number 0.
+fn open_port(number: u32) -> rustix::io::Result<OwnedFd> {
+    const DEVICES: u32 = 16;
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let attempts = (0..DEVICES).map(|device| open(format!("/dev/vport{device}p{number}"), flags, Mode::empty()));
+    let mut outcome = Err(Errno::NOENT);
+    for attempt in attempts {
+        match attempt {
+            Err(Errno::NOENT) => {}
+            other => {
+                outcome = other;
+                break;
+            }
+        }
+    }
+    outcome
 }
 
 /// Serves the host until it asks for the end, or goes away.

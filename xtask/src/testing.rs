@@ -1,0 +1,88 @@
+//! What the whole-system tests in `tests/` share: running machines that several tests use, and the comparison with Linux.
+//!
+//! A machine is started when a test first wants it and serves all tests of its file, one after the other: booting costs more than
+//! testing. One that is lost (a panic, a time limit) fails the test that had it; the next test gets a new one.
+//!
+//! `ROUSE_TEST_KERNEL=linux cargo test` runs the tests of Rouse on Linux: what they demand must hold there first.
+
+use crate::guest::{Guest, Output};
+use crate::machine::Options;
+use anyhow::Result;
+use std::sync::{Mutex, PoisonError};
+
+/// A program may take so long, on the slowest machine that runs the tests.
+const TIME_LIMIT_SECONDS: u64 = 600;
+
+/// A machine that is started when it is first wanted.
+pub struct Machine {
+    options: fn() -> Options,
+    linux: bool,
+    guest: Mutex<Option<Guest>>,
+}
+
+impl Machine {
+    /// Rouse, with its own checks compiled in.
+    pub const fn rouse(options: fn() -> Options) -> Self {
+        Self { options, linux: false, guest: Mutex::new(None) }
+    }
+
+    /// Linux on the same machine.
+    pub const fn linux(options: fn() -> Options) -> Self {
+        Self { options, linux: true, guest: Mutex::new(None) }
+    }
+
+    /// Lets `work` use the machine.
+    ///
+    /// # Panics
+    /// The machine cannot be started, or is lost: that fails the test.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Guest) -> Result<T>) -> T {
+        let mut slot = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken out, so that a machine that fails is not used again.
+        let guest = slot.take().map_or_else(|| Guest::start(&self.options()), Ok);
+        let mut guest = guest.unwrap_or_else(|error| panic!("{}: {error:#}", self.name()));
+        let outcome = work(&mut guest).unwrap_or_else(|error| panic!("{}: {error:#}", self.name()));
+        *slot = Some(guest);
+        outcome
+    }
+
+    fn options(&self) -> Options {
+        let mut options = (self.options)();
+        options.timeout = options.timeout.or(Some(TIME_LIMIT_SECONDS));
+        options.checked = true;
+        if self.linux {
+            return options.on_linux();
+        }
+        if let Ok(kernel) = std::env::var("ROUSE_TEST_KERNEL") {
+            options.kernel = kernel;
+        }
+        options
+    }
+
+    fn name(&self) -> &'static str {
+        if self.linux { "Linux" } else { "Rouse" }
+    }
+}
+
+/// Runs each shell script on both machines, and fails with a list of those whose output or status differ.
+///
+/// # Panics
+/// A script behaves differently, or a machine is lost.
+pub fn same_on_both(rouse: &Machine, linux: &Machine, scripts: &[&str]) {
+    let run_all = |machine: &Machine| -> Vec<Output> {
+        machine.with(|guest| scripts.iter().map(|script| guest.shell(script)).collect())
+    };
+    let (here, there) = std::thread::scope(|scope| {
+        let there = scope.spawn(|| run_all(linux));
+        let here = run_all(rouse);
+        (here, there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let different = scripts.iter().zip(here.iter().zip(&there)).filter(|(_, (here, there))| here != there);
+    let report: Vec<String> = different
+        .map(|(script, (here, there))| format!("$ {script}\n--- Rouse: {}\n--- Linux: {}", shown(here), shown(there)))
+        .collect();
+    assert!(report.is_empty(), "{} of {} differ:\n{}", report.len(), scripts.len(), report.join("\n"));
+}
+
+fn shown(output: &Output) -> String {
+    format!("{:?}\n{}{}", output.end, output.text(), String::from_utf8_lossy(&output.stderr))
+}
