@@ -1,6 +1,7 @@
 //! Where things are: the workspace, and the folder under `target/` for each kind of thing that is made.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The root of the workspace.
 pub fn workspace() -> &'static Path {
@@ -27,9 +28,11 @@ pub fn write_whole(path: &Path, content: &[u8]) -> std::io::Result<()> {
     std::fs::rename(draft, path)
 }
 
-/// The name under which a file or folder is made before it gets its own.
+/// A name under which a file or folder is made before it gets its own; never the same twice.
 pub fn draft_of(path: &Path) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".draft-{}", std::process::id()));
+    name.push(format!(".draft-{}-{number}", std::process::id()));
     name.into()
 }
