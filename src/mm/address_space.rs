@@ -21,11 +21,13 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abi::Errno;
 use executor::sync::SpinLock;
+use fs::Inode;
 
 use super::frames::{self, FRAME_SIZE};
 use super::layout::{LOWEST, Layout};
 use super::mapper::Mappers;
 use super::page_table::{self, Batch, OutOfMemory, PageTable, Resident};
+use super::rank;
 use super::vma::{Backing, MAX_AREAS, MappedFile, SpecialPages, Vma, VmaFlags, VmaMap};
 use crate::arch::paging::{Rights, USER_END};
 
@@ -179,16 +181,29 @@ impl AddressSpace {
             locks_new: false,
             mappers: Mappers::default(),
         };
-        Ok(AddressSpace::with_inner(inner, limits))
+        AddressSpace::with_inner(inner, limits, core::iter::empty())
     }
 
-    pub(super) fn with_inner(inner: Inner, limits: Limits) -> Arc<AddressSpace> {
-        Arc::new_cyclic(|me| AddressSpace {
-            root: inner.table.root(),
-            me: me.clone(),
-            limits: AtomicLimits::new(limits),
-            inner: SpinLock::new(inner),
-        })
+    /// Makes an address space of its content, and registers it with the files it maps.
+    pub(super) fn with_inner<'a>(
+        mut inner: Inner,
+        limits: Limits,
+        files: impl Iterator<Item = &'a Arc<dyn Inode>>,
+    ) -> Result<Arc<AddressSpace>, Errno> {
+        let mut registered = Ok(());
+        let space = Arc::new_cyclic(|me| {
+            for file in files {
+                registered = registered.and_then(|()| inner.mappers.add(me, file));
+            }
+            AddressSpace {
+                root: inner.table.root(),
+                me: me.clone(),
+                limits: AtomicLimits::new(limits),
+                inner: SpinLock::ordered(rank::ADDRESS_SPACE, inner),
+            }
+        });
+        registered?;
+        Ok(space)
     }
 
     /// Makes it the one that user addresses mean on this CPU; costs nothing if it is that already.
@@ -334,7 +349,7 @@ impl AddressSpace {
             if rest.is_none() {
                 return;
             }
-            super::yield_now().await;
+            executor::yield_now().await;
         }
     }
 }

@@ -57,13 +57,6 @@ impl AddressSpace {
         result?;
         child.areas = areas;
         child.note_peak();
-        let child = AddressSpace::with_inner(child, self.limits());
-        {
-            let mut inner = child.inner.lock();
-            for inode in parent.mappers.inodes() {
-                inner.mappers.add(&child.me, inode)?;
-            }
-        }
-        Ok(child)
+        AddressSpace::with_inner(child, self.limits(), parent.mappers.inodes())
     }
 }

@@ -41,7 +41,7 @@ const BATCH: usize = 32;
 const BATCH_ORDER: usize = BATCH.ilog2() as usize;
 
 static SECTIONS: Sections = Sections::new();
-static BUDDY: SpinLock<Buddy> = SpinLock::new(Buddy::new(&SECTIONS));
+static BUDDY: SpinLock<Buddy> = SpinLock::ordered(super::rank::FRAMES, Buddy::new(&SECTIONS));
 static CACHES: PerCpu<Cache> = PerCpu::new();
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 static RESERVE: AtomicUsize = AtomicUsize::new(0);

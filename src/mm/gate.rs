@@ -60,7 +60,7 @@ pub async fn admit() -> Result<(), Errno> {
         if try_admit().is_ok() {
             return Ok(());
         }
-        super::yield_now().await;
+        executor::yield_now().await;
     }
     Err(Errno::ENOMEM)
 }

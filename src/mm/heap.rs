@@ -198,3 +198,89 @@ unsafe fn free_large(pointer: *mut u8, layout: Layout) {
     // SAFETY: the caller's promise; the frames lie in the direct map in physical order.
     unsafe { frames::free_contiguous(arch::direct_map_physical(pointer), count) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mm::frames::faults;
+    use crate::mm::init_on_host;
+
+    fn allocate(layout: Layout) -> *mut u8 {
+        // SAFETY: the layouts of these tests have a size.
+        unsafe { Heap.alloc(layout) }
+    }
+
+    fn free(object: *mut u8, layout: Layout) {
+        // SAFETY: the tests free what they allocated, once.
+        unsafe { Heap.dealloc(object, layout) }
+    }
+
+    #[test]
+    fn every_class_fits_its_sizes_and_wastes_at_most_a_quarter() {
+        for size in 1..=4096 {
+            let class = slab::class_of(Layout::from_size_align(size, 8).expect("valid")).expect("small");
+            let fits = slab::size_of_class(class);
+            assert!(fits >= size && (class == 0 || slab::size_of_class(class - 1) < size), "{size} → {fits}");
+            assert!(size <= 128 || fits * 4 <= size * 5 + 4, "{size} takes {fits}");
+        }
+        assert_eq!(slab::class_of(Layout::from_size_align(4097, 8).expect("valid")), None);
+    }
+
+    #[test]
+    fn objects_are_aligned_do_not_overlap_and_keep_what_was_written() {
+        init_on_host();
+        let mut state = 3_u64;
+        let mut held: Vec<(*mut u8, Layout, u8)> = Vec::new();
+        for round in 0..30_000_u32 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let random = (state >> 33) as usize;
+            if held.len() < 300 && random % 2 == 0 {
+                let size = if random % 64 == 0 { 1 + random % 40_000 } else { 1 + random % 700 };
+                let align = 1 << (random / 64 % 9);
+                let layout = Layout::from_size_align(size, align).expect("valid");
+                let object = allocate(layout);
+                assert!(!object.is_null() && object.addr() % align == 0);
+                let mark = round as u8;
+                // SAFETY: the object has `size` bytes.
+                unsafe { object.write_bytes(mark, size) };
+                held.push((object, layout, mark));
+            } else if !held.is_empty() {
+                let (object, layout, mark) = held.swap_remove(random % held.len());
+                // SAFETY: the object was filled when it was made.
+                let bytes = unsafe { core::slice::from_raw_parts(object, layout.size()) };
+                assert!(bytes.iter().all(|byte| *byte == mark), "somebody else wrote to an object");
+                free(object, layout);
+            }
+        }
+        held.into_iter().for_each(|(object, layout, _)| free(object, layout));
+    }
+
+    #[test]
+    fn a_heap_that_shrinks_gives_its_slabs_back() {
+        init_on_host();
+        let layout = Layout::from_size_align(1500, 8).expect("valid");
+        let before = faults::balance();
+        let objects: Vec<*mut u8> = (0..2000).map(|_| allocate(layout)).collect();
+        let most = faults::balance() - before;
+        objects.into_iter().for_each(|object| free(object, layout));
+        let rest = faults::balance() - before;
+        assert!(most > 700 && rest < 40, "{most} frames at most, {rest} left");
+    }
+
+    #[test]
+    fn a_box_that_finds_no_memory_is_an_error() {
+        init_on_host();
+        faults::fail_after(Some(0));
+        assert_eq!(try_box([0_u64; 4]).err(), Some(Errno::ENOMEM));
+        assert_eq!(try_box(5).map(|five| *five), Ok(5));
+    }
+
+    #[test]
+    fn allocations_are_counted() {
+        init_on_host();
+        let layout = Layout::from_size_align(64, 8).expect("valid");
+        let before = allocations();
+        free(allocate(layout), layout);
+        assert!(allocations() > before);
+    }
+}

@@ -52,6 +52,12 @@ impl Mappers {
         self.list.retain(|(inode, _)| is_mapped(inode));
     }
 
+    /// What is registered with a file.
+    #[cfg(test)]
+    pub fn of(&self, inode: &Arc<dyn Inode>) -> Option<Arc<dyn Mapper>> {
+        self.list.iter().find(|(known, _)| Arc::ptr_eq(known, inode)).map(|(_, mapper)| mapper.clone())
+    }
+
     /// The files.
     pub fn inodes(&self) -> impl Iterator<Item = &Arc<dyn Inode>> {
         self.list.iter().map(|(inode, _)| inode)

@@ -29,12 +29,11 @@ pub mod page_table;
 mod protect;
 mod remap;
 pub mod report;
+#[cfg(test)]
+mod tests;
 #[allow(unsafe_code, reason = "the only door to user memory: invariants 3 and 9 of ARCHITECTURE.md")]
 pub mod user;
 pub mod vma;
-
-use core::future::poll_fn;
-use core::task::Poll;
 
 use crate::arch::BootInfo;
 
@@ -62,15 +61,14 @@ pub fn init_on_host() {
     ONCE.call_once(|| init(crate::arch::host::boot_info()));
 }
 
-/// Lets other tasks run.
-async fn yield_now() {
-    let mut has_yielded = false;
-    poll_fn(|context| {
-        if core::mem::replace(&mut has_yielded, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
+/// The order of this module's locks. The page cache's locks are taken inside an address space's.
+mod rank {
+    use executor::sync::Rank;
+
+    /// Areas and page table of one program.
+    pub const ADDRESS_SPACE: Rank = Rank::new(20);
+    /// A size class of the heap: anybody may allocate under any lock but the frames'.
+    pub const HEAP: Rank = Rank::new(58);
+    /// Free frames.
+    pub const FRAMES: Rank = Rank::new(60);
 }

@@ -147,7 +147,7 @@ impl AddressSpace {
             }
             self.fault_in(address, access).await?;
             if count % 256 == 255 {
-                super::yield_now().await;
+                executor::yield_now().await;
             }
         }
         Ok(())

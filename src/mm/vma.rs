@@ -218,7 +218,7 @@ impl VmaMap {
             [] => 1,
             _ => 3,
         };
-        self.spare.try_reserve(needed).map_err(|_| OutOfMemory)?;
+        self.spare.try_reserve(needed + 1).map_err(|_| OutOfMemory)?;
         self.chunks.try_reserve(3).map_err(|_| OutOfMemory)?;
         while self.spare.len() < needed {
             self.spare.push(new_chunk()?);
@@ -363,7 +363,11 @@ impl VmaMap {
         self.count -= 1;
         let vma = self.chunks[at.0].remove(at.1);
         if self.chunks[at.0].is_empty() {
-            self.chunks.remove(at.0);
+            let chunk = self.chunks.remove(at.0);
+            // What is put in place of what was removed wants it back.
+            if self.spare.len() < self.spare.capacity() {
+                self.spare.push(chunk);
+            }
         }
         vma
     }
@@ -384,9 +388,10 @@ impl VmaMap {
     pub fn remove(&mut self, range: Range<usize>, mut each: impl FnMut(Vma)) {
         self.split(range.start);
         self.split(range.end);
-        let at = self.locate(range.start);
+        let mut at = self.locate(range.start);
         while self.at(at).is_some_and(|vma| vma.start < range.end) {
             each(self.remove_at(at));
+            at = self.normalised(at);
         }
     }
 

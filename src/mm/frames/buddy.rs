@@ -259,3 +259,101 @@ impl Buddy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::host;
+
+    /// An allocator over memory of its own: `holes` are frames, counted from the start, that are not usable.
+    fn allocator(frames: u32, holes: &[(u32, u32)]) -> (Buddy, u32, usize) {
+        let memory = host::private_memory(u64::from(frames) * FRAME_SIZE as u64);
+        let first = (memory.start / FRAME_SIZE as u64) as u32;
+        let sections: &'static Sections = Box::leak(Box::new(Sections::new()));
+        let mut buddy = Buddy::new(sections);
+        let mut usable = Vec::new();
+        let mut start = first;
+        for (hole, end) in holes {
+            usable.push(start..first + hole);
+            start = first + end;
+        }
+        usable.push(start..first + frames);
+        let bytes = |range: Range<u32>| u64::from(range.start) * 4096..u64::from(range.end) * 4096;
+        // SAFETY: the memory is this test's alone.
+        let total = unsafe { buddy.add_memory(usable.into_iter().map(bytes), u64::from(first + frames) * 4096) };
+        (buddy, first, total)
+    }
+
+    fn random(state: &mut u64) -> u64 {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *state >> 33
+    }
+
+    #[test]
+    fn blocks_are_aligned_never_overlap_and_all_come_back() {
+        let (mut buddy, first, total) = allocator(4096, &[(100, 200), (2047, 2049)]);
+        assert!(total > 3900);
+        let mut owner = vec![false; 4096];
+        let mut held: Vec<(u32, usize)> = Vec::new();
+        let mut state = 7;
+        for _ in 0..20_000 {
+            if random(&mut state).is_multiple_of(2) {
+                let order = (random(&mut state) % 6) as usize;
+                if let Some(block) = buddy.allocate(order) {
+                    assert!(block.is_multiple_of(1 << order));
+                    for frame in block..block + (1 << order) {
+                        let index = (frame - first) as usize;
+                        assert!(!owner[index] && !(100..200).contains(&index) && !(2047..2049).contains(&index));
+                        owner[index] = true;
+                    }
+                    held.push((block, order));
+                }
+            } else if !held.is_empty() {
+                let (block, order) = held.swap_remove(random(&mut state) as usize % held.len());
+                (block..block + (1 << order)).for_each(|frame| owner[(frame - first) as usize] = false);
+                buddy.free_block(block, order);
+            }
+        }
+        let in_use: usize = held.iter().map(|(_, order)| 1 << order).sum();
+        let before = buddy.free();
+        for (block, order) in held {
+            buddy.free_block(block, order);
+        }
+        assert_eq!(buddy.free(), before + in_use);
+        // Everything has been joined again: the largest block is to be had although single frames were handed out.
+        assert!(buddy.allocate(ORDERS - 1).is_some());
+    }
+
+    #[test]
+    fn exactly_the_usable_frames_can_be_taken_and_then_none() {
+        let (mut buddy, first, total) = allocator(2500, &[]);
+        let taken: Vec<u32> = core::iter::from_fn(|| buddy.allocate(0)).collect();
+        let covered = first + 2500 - (first & !(SECTION_FRAMES - 1));
+        assert_eq!(taken.len(), total - Sections::metadata_size(covered).div_ceil(FRAME_SIZE));
+        assert_eq!((buddy.free(), buddy.allocate(0)), (0, None));
+        taken.into_iter().for_each(|frame| buddy.free_block(frame, 0));
+        assert!(buddy.allocate(ORDERS - 1).is_some());
+    }
+
+    #[test]
+    fn contiguous_frames_take_no_more_than_asked_for() {
+        let (mut buddy, _, _) = allocator(2048, &[]);
+        let woken = buddy.allocate(0).expect("memory");
+        buddy.free_block(woken, 0);
+        let before = buddy.free();
+        let run = buddy.allocate_contiguous(37).expect("memory");
+        assert_eq!(buddy.free(), before - 37);
+        buddy.free_range(run, run + 37);
+        assert_eq!(buddy.free(), before);
+        assert_eq!(buddy.allocate_contiguous(1025), None);
+    }
+
+    #[test]
+    fn memory_that_comes_later_is_used_too() {
+        let (mut buddy, first, _) = allocator(1024, &[(512, 1024)]);
+        while buddy.allocate(0).is_some() {}
+        assert_eq!(buddy.add_range(first + 600, first + 720), 120);
+        assert_eq!(buddy.free(), 120);
+        assert!(buddy.allocate(6).is_some_and(|block| (first + 600..first + 720).contains(&block)));
+    }
+}

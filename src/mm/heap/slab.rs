@@ -18,6 +18,7 @@ use executor::sync::SpinLock;
 
 use crate::arch;
 use crate::mm::frames::{self, FRAME_SIZE, Metadata, State};
+use crate::mm::rank;
 
 /// How many size classes there are: eight in steps of 16 up to 128, then four to each doubling up to 4096.
 pub const CLASSES: usize = 28;
@@ -39,7 +40,8 @@ struct Class {
     empty: usize,
 }
 
-static SLABS: [SpinLock<Class>; CLASSES] = [const { SpinLock::new(Class { partial: 0, empty: 0 }) }; CLASSES];
+static SLABS: [SpinLock<Class>; CLASSES] =
+    [const { SpinLock::ordered(rank::HEAP, Class { partial: 0, empty: 0 }) }; CLASSES];
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
 /// Frames in slabs.
