@@ -340,6 +340,13 @@ impl Mmio {
         Mmio { base, len }
     }
 
+    /// A window over ordinary memory, zeroed, that is never given back: for tests and models of devices.
+    pub fn leaked(len: usize) -> Mmio {
+        let words: &'static mut [u64] = vec![0; len.div_ceil(8).max(1)].leak();
+        // SAFETY: the memory is valid for ever, is reached through this window and its copies only, and holds plain numbers.
+        unsafe { Mmio::new(NonNull::from(words).cast(), len) }
+    }
+
     /// Its length in bytes.
     #[allow(clippy::len_without_is_empty, reason = "a window of no length has no use")]
     pub fn len(&self) -> usize {
