@@ -133,6 +133,14 @@ impl PageCache {
         self.file.state.lock().get(index)
     }
 
+    /// Visits those of `pages` that are here, in order: for mapping neighbours along with a page. The cache is locked meanwhile.
+    pub fn for_each_cached(&self, pages: Range<u64>, mut visit: impl FnMut(u64, &Page)) {
+        for (&index, slot) in self.file.state.lock().pages.range_mut(pages) {
+            slot.was_used = true;
+            visit(index, &slot.page);
+        }
+    }
+
     /// How many pages are here.
     pub fn count(&self) -> usize {
         self.file.state.lock().pages.len()
