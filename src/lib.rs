@@ -10,8 +10,8 @@ extern crate std;
 pub mod arch;
 #[cfg(target_os = "none")]
 pub mod boot;
-pub mod mm;
 pub mod log;
+pub mod mm;
 #[cfg(target_os = "none")]
 pub mod panic;
 pub mod symbols;

@@ -19,6 +19,7 @@ mod buddy;
 mod metadata;
 mod per_cpu;
 
+use core::mem::ManuallyDrop;
 use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -262,6 +263,15 @@ impl Frame {
         Ok(unsafe { Frame::from_raw(page.into_frame().0) })
     }
 
+    /// Another reference to a page's frame; `None` if the page comes from elsewhere.
+    #[inline]
+    pub fn of_page(page: &Page) -> Option<Frame> {
+        let PhysAddr(physical) = page.frame();
+        SECTIONS.get(u32::try_from(physical / FRAME_SIZE as u64).ok()?)?;
+        // SAFETY: the page is a frame of this allocator and keeps its own reference: the value here is not dropped.
+        Some(ManuallyDrop::new(unsafe { Frame::from_raw(physical) }).share())
+    }
+
     /// Gives up the value but keeps the reference counted.
     #[inline]
     pub(super) fn into_raw(self) -> u64 {
@@ -432,7 +442,7 @@ unsafe impl PageSource for Frames {
 
     fn retain(&self, frame: PhysAddr) {
         // SAFETY: a `Page` holds a reference, so the frame is allocated; the borrowed value must not drop it.
-        core::mem::forget(core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(frame.0) }).share());
+        core::mem::forget(ManuallyDrop::new(unsafe { Frame::from_raw(frame.0) }).share());
     }
 
     fn release(&self, frame: PhysAddr) {
@@ -442,7 +452,7 @@ unsafe impl PageSource for Frames {
 
     fn references(&self, frame: PhysAddr) -> u32 {
         // SAFETY: a `Page` holds a reference, so the frame is allocated.
-        core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(frame.0) }).references()
+        ManuallyDrop::new(unsafe { Frame::from_raw(frame.0) }).references()
     }
 
     fn address(&self, frame: PhysAddr) -> NonNull<u8> {
@@ -453,6 +463,7 @@ unsafe impl PageSource for Frames {
 /// Fault injection and a balance, for tests: what a thread allocates and frees, and when its allocations fail.
 pub(super) mod faults {
     #[cfg(test)]
+    #[allow(clippy::items_after_test_module, reason = "it holds no tests")]
     mod tested {
         use std::cell::Cell;
 

@@ -1,7 +1,7 @@
 //! The gate: memory is admitted, not hoped for.
 //!
 //! `Box` and `Arc` cannot fail softly, so a system call or a fault that will allocate passes here first. The gate is open while
-//! more than the reserve is free; else it asks the reclaimer (the page cache's, set at boot) to give memory back, lets other
+//! more than the reserve is free; else it asks the page cache to give memory back, lets other
 //! tasks run, and says `ENOMEM` when that did not help.
 //!
 //! ```text
@@ -11,7 +11,6 @@
 //! Next: `heap.rs`.
 
 use abi::Errno;
-use executor::sync::SpinLock;
 
 use super::frames;
 
@@ -19,16 +18,6 @@ use super::frames;
 const MARGIN: usize = 64;
 /// How often a task lets others run before it gives up.
 const PATIENCE: usize = 16;
-
-/// Gives back about so many frames; returns how many it could.
-pub type Reclaim = fn(frames: usize) -> usize;
-
-static RECLAIM: SpinLock<Option<Reclaim>> = SpinLock::new(None);
-
-/// Says who can give memory back. Called once at boot.
-pub fn set_reclaimer(reclaim: Reclaim) {
-    *RECLAIM.lock() = Some(reclaim);
-}
 
 /// Whether the gate is open now. Costs a few instructions.
 #[inline]
@@ -67,6 +56,5 @@ pub async fn admit() -> Result<(), Errno> {
 
 #[cold]
 fn reclaim() -> bool {
-    let reclaim = *RECLAIM.lock();
-    reclaim.is_some_and(|reclaim| reclaim(4 * MARGIN) > 0) && is_open()
+    fs::page_cache::reclaim(4 * MARGIN) > 0 && is_open()
 }

@@ -234,12 +234,12 @@ mod tests {
         for round in 0..30_000_u32 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let random = (state >> 33) as usize;
-            if held.len() < 300 && random % 2 == 0 {
-                let size = if random % 64 == 0 { 1 + random % 40_000 } else { 1 + random % 700 };
+            if held.len() < 300 && random.is_multiple_of(2) {
+                let size = if random.is_multiple_of(64) { 1 + random % 40_000 } else { 1 + random % 700 };
                 let align = 1 << (random / 64 % 9);
                 let layout = Layout::from_size_align(size, align).expect("valid");
                 let object = allocate(layout);
-                assert!(!object.is_null() && object.addr() % align == 0);
+                assert!(!object.is_null() && object.addr().is_multiple_of(align));
                 let mark = round as u8;
                 // SAFETY: the object has `size` bytes.
                 unsafe { object.write_bytes(mark, size) };

@@ -92,7 +92,19 @@ impl SpaceMapper {
 
 impl Mapper for SpaceMapper {
     fn unmap(&self, pages: Range<u64>) {
-        self.for_each(pages, |inner, range| inner.zap(range));
+        self.for_each(pages, |inner, range| {
+            inner.note_peak();
+            let mut batch = Batch::new(&inner.table);
+            let mut unmapped = 0;
+            inner.table.for_each(range, |address, slot| {
+                // A private copy stays: it is not the file's, and the program has nothing else of what it wrote.
+                if !slot.get().is_anonymous() {
+                    unmapped += usize::from(slot.get().is_counted());
+                    batch.push(address, slot.take());
+                }
+            });
+            inner.resident.file -= unmapped;
+        });
     }
 
     fn write_protect(&self, pages: Range<u64>) {

@@ -29,6 +29,7 @@ pub mod page_table;
 mod protect;
 mod remap;
 pub mod report;
+pub mod shared_memory;
 #[cfg(test)]
 mod tests;
 #[allow(unsafe_code, reason = "the only door to user memory: invariants 3 and 9 of ARCHITECTURE.md")]

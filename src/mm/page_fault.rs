@@ -36,6 +36,8 @@ use crate::arch::paging::{self, Rights, USER_END, index};
 
 /// Cached neighbours of a file page are mapped along with it: so many pages, aligned.
 const AROUND: usize = 16;
+/// A page that must be read from a device brings so many with it: 128 KiB, as Linux reads ahead.
+const AHEAD: usize = 32;
 
 /// What a program was about to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,12 +142,14 @@ impl Fault {
 
 impl Loaded {
     async fn wait_for(file: &Arc<MappedFile>, index: u64, access: Access) -> Result<Loaded, Errno> {
-        let core = file.inode.core();
-        let page = core.pages.load(&*file.inode, index).await?;
-        if access == Access::Write {
-            file.inode.reserve_page(index).await?;
-        }
-        Ok(Loaded { file: file.clone(), index, page, is_reserved: access == Access::Write })
+        let pages = &file.inode.core().pages;
+        let is_reserved = access == Access::Write;
+        let page = if is_reserved {
+            pages.load_for_write(&*file.inode, index).await?
+        } else {
+            pages.load_ahead(&*file.inode, index, AHEAD).await?
+        };
+        Ok(Loaded { file: file.clone(), index, page, is_reserved })
     }
 
     fn is(&self, file: &MappedFile, index: u64) -> bool {
@@ -256,27 +260,24 @@ fn access_to_cache(vma: &Vma, access: Access) -> Access {
     if vma.is_shared() { access } else { Access::Read }
 }
 
-/// The cache's page, if it can be had without waiting.
+/// The cache's page, if it can be had without waiting; with room for it reserved if it is to be written.
 fn cached(file: &Arc<MappedFile>, number: u64, access: Access, loaded: Option<&Loaded>) -> Result<Frame, Stop> {
     let core = file.inode.core();
     if number >= core.size().div_ceil(FRAME_SIZE as u64) {
         return Err(Stop::Fault(Fault::Bus));
     }
-    let loaded = loaded.filter(|loaded| loaded.is(file, number));
-    let page = core.pages.get(number).or_else(|| loaded.map(|loaded| loaded.page.clone()));
-    let Some(page) = page else { return Err(Stop::Page(file.clone(), number, access)) };
-    if access == Access::Write && !loaded.is_some_and(|loaded| loaded.is_reserved) {
-        reserve(file, number)?;
-    }
-    Frame::from_page(page).map_err(|_| Stop::Fault(Fault::Bus))
-}
-
-/// Asks the file system for room to write a page to, if it can say at once.
-fn reserve(file: &Arc<MappedFile>, number: u64) -> Result<(), Stop> {
-    match file.inode.reserve_page(number).now() {
-        Ok(Ok(())) => Ok(()),
+    let writes = access == Access::Write;
+    let page = match loaded.filter(|loaded| loaded.is(file, number) && (loaded.is_reserved || !writes)) {
+        // The cache's own if it still has it: a page that was waited for may have been cut off meanwhile.
+        Some(loaded) => Ok(Ok(core.pages.get(number).unwrap_or_else(|| loaded.page.clone()))),
+        None if writes => core.pages.load_for_write(&*file.inode, number).now(),
+        None => core.pages.load(&*file.inode, number).now(),
+    };
+    match page {
+        Ok(Ok(page)) => Frame::from_page(page).map_err(|_| Stop::Fault(Fault::Bus)),
+        Ok(Err(Errno::ENOMEM)) => Err(Stop::Memory),
         Ok(Err(errno)) => Err(Stop::Fault(Fault::from_errno(errno))),
-        Err(_waits) => Err(Stop::Page(file.clone(), number, Access::Write)),
+        Err(_waits) => Err(Stop::Page(file.clone(), number, access)),
     }
 }
 
@@ -285,9 +286,7 @@ fn reserve(file: &Arc<MappedFile>, number: u64) -> Result<(), Stop> {
 fn make_writable(vma: &Vma, slot: &mut Slot, address: usize, loaded: Option<&Loaded>) -> Result<Option<Frame>, Stop> {
     if vma.is_shared() {
         if let Some((file, number)) = vma.file_page(address) {
-            if !loaded.is_some_and(|loaded| loaded.is(file, number) && loaded.is_reserved) {
-                reserve(file, number)?;
-            }
+            cached(file, number, Access::Write, loaded)?;
             file.inode.core().pages.mark_dirty(number);
         }
         slot.set_rights(vma.rights);
@@ -319,14 +318,14 @@ fn map_around(vma: &Vma, file: &Arc<MappedFile>, leaf: &mut [Slot], address: usi
     let last = (first + pages).min(core.size().div_ceil(FRAME_SIZE as u64));
     let rights = Rights { write: false, ..vma.rights };
     let mut mapped = 0;
-    for number in first..last {
+    core.pages.for_each_cached(first..last, |number, page| {
         let slot = &mut leaf[index(start, 0) + (number - first) as usize];
         if slot.is_empty()
-            && let Some(Ok(frame)) = core.pages.get(number).map(Frame::from_page)
+            && let Some(frame) = Frame::of_page(page)
         {
             slot.install(frame, rights);
             mapped += 1;
         }
-    }
+    });
     mapped
 }

@@ -551,3 +551,33 @@ fn clearing_gives_everything_back_before_the_last_owner_goes() {
     assert_eq!((space.usage().mapped, space.usage().resident.anonymous), (0, 0));
     assert_eq!(faults::balance(), before);
 }
+
+#[test]
+fn shared_anonymous_memory_is_seen_by_a_child_and_ends_with_its_last_user() {
+    let before = faults::balance();
+    let space = new_space();
+    let file = shared_memory::shared_memory(3 * PAGE).expect("memory");
+    let request = MapRequest::private_file(file, 0, 3 * PAGE, RW).with(VmaFlags::SHARED);
+    let at = space.map(request).expect("room");
+    assert_eq!(get(&space, at), Some(0));
+    let child = space.fork().expect("memory");
+    assert!(put(&child, at + PAGE, 9));
+    assert_eq!(get(&space, at + PAGE), Some(9));
+    drop((space, child));
+    assert_eq!(faults::balance(), before);
+}
+
+#[test]
+fn reclaim_takes_the_files_pages_but_never_what_a_program_has_written() {
+    let file = TestFile::new(4 * PAGE as u64);
+    let space = new_space();
+    let at = space.map(MapRequest::private_file(file.mapped(), 0, 4 * PAGE, RW)).expect("room");
+    for page in 0..4 {
+        block_on(space.fault_in(at + page * PAGE, Access::Read)).expect("the file has it");
+    }
+    assert!(put(&space, at + PAGE + 1, 200));
+    let mapper = space.inner.lock().mappers.of(&(file.clone() as Arc<dyn Inode>)).expect("registered");
+    mapper.unmap(0..u64::MAX);
+    assert_eq!(space.usage().resident.file, 0);
+    assert_eq!(get(&space, at + PAGE + 1), Some(200));
+}
