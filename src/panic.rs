@@ -115,13 +115,26 @@ fn registers(frame: &TrapFrame) {
     }
 }
 
+/// Lines of a backtrace; a recursion counts as one.
+const LINES_MAX: usize = 40;
+
 fn backtrace(frames: Frames) {
     let _ = writeln!(Report, "called from:");
-    for address in frames.take(40) {
+    let mut frames = frames.peekable();
+    for _ in 0..LINES_MAX {
+        let Some(address) = frames.next() else { return };
+        let mut repeated = 0;
+        while frames.next_if_eq(&address).is_some() {
+            repeated += 1;
+        }
         let _ = write!(Report, "  ");
         // A return address points behind the call.
         line(address.saturating_sub(1));
+        if repeated > 0 {
+            let _ = writeln!(Report, "  … and {repeated} times more from there");
+        }
     }
+    let _ = writeln!(Report, "  …");
 }
 
 fn line(address: u64) {

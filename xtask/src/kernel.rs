@@ -103,7 +103,7 @@ pub fn build(profile: Profile) -> Result<PathBuf> {
     if !status.success() {
         bail!("the kernel does not compile");
     }
-    Ok(built)
+    crate::symbols::filled(&built)
 }
 
 /// A copy of a kernel without symbols and debugging information, for an image.

@@ -31,6 +31,7 @@ pub mod paths;
 pub mod programs;
 pub mod progress;
 pub mod root;
+pub mod symbols;
 pub mod terminal;
 pub mod testing;
 pub mod toolchain;

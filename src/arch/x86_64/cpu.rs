@@ -8,13 +8,14 @@
 
 use core::arch::asm;
 use core::cell::{Cell, UnsafeCell};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::cpu_features::CpuFeatures;
 use super::descriptors::{
     Gate, Gdt, KERNEL_CODE, KERNEL_DATA, RaisedBy, SYSRET_BASE, TASK_STATE, TaskState, interrupt_stack,
 };
 use super::instructions::{rdmsr, read_cr0, read_cr4, write_cr0, write_cr4, wrmsr};
-use super::stacks::StackKind;
+use super::stacks::{MAX_CPUS, StackKind};
 use super::trap_entry::{STUB_SIZE, syscall_entry, trap_stubs};
 use super::user_context::{UserContext, vector};
 
@@ -56,6 +57,17 @@ pub struct Cpu {
     pub(super) alarm_rang: Cell<bool>,
     gdt: UnsafeCell<Gdt>,
     task_state: UnsafeCell<TaskState>,
+}
+
+/// The local APIC's number of each CPU that runs.
+static APIC_IDS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
+
+/// Interrupts another CPU, so that it looks around: it leaves its sleep, or user mode.
+pub fn kick(cpu: usize) {
+    if let Some(id) = APIC_IDS.get(cpu) {
+        // Relaxed: written once, before the CPU ran its first task.
+        super::apic::send_ipi(id.load(Ordering::Relaxed));
+    }
 }
 
 /// Offsets for the assembly.
@@ -167,6 +179,8 @@ fn fill_idt(idt: &mut [Gate; 256]) {
 unsafe fn load(cpu: &'static mut Cpu, id: usize, features: &CpuFeatures) {
     cpu.id.set(id);
     cpu.apic_id.set(features.apic_id);
+    // Relaxed: read by other CPUs only after they were told of this one.
+    APIC_IDS[id].store(features.apic_id, Ordering::Relaxed);
     cpu.task_state.get_mut().set_stacks(id as u64);
     let task_state = cpu.task_state.get() as u64;
     cpu.gdt.get_mut().set_task_state(task_state);
@@ -237,4 +251,23 @@ pub fn interrupts_off<R>(work: impl FnOnce() -> R) -> R {
         unsafe { super::instructions::enable_interrupts() };
     }
     result
+}
+
+/// Lets interrupts in on the executing CPU, once its controllers are set up.
+pub fn start_interrupts() {
+    // SAFETY: the descriptor tables were loaded before any code that can call this ran.
+    unsafe { super::instructions::enable_interrupts() };
+}
+
+/// Sleeps until an interrupt. First turns interrupts off and asks `nothing_to_do`; if that is so, turns them on and halts, as one pair;
+/// else only turns them on. Returns with interrupts on.
+pub fn idle(nothing_to_do: &dyn Fn() -> bool) {
+    super::instructions::disable_interrupts();
+    if nothing_to_do() {
+        // SAFETY: the kernel runs its tasks, and so calls this, with interrupts on; the tables are loaded.
+        unsafe { super::instructions::enable_interrupts_and_halt() };
+    } else {
+        // SAFETY: as above.
+        unsafe { super::instructions::enable_interrupts() };
+    }
 }

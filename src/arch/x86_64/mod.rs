@@ -24,7 +24,7 @@ mod machine {
     //! What exists on the bare machine only.
     pub use super::boot::{boot_info, init_devices, symbol_table};
     pub use super::boot_paging::{kernel_root, map_device, map_framebuffer};
-    pub use super::cpu::{cpu_id, interrupts_off, with_cpu};
+    pub use super::cpu::{cpu_id, idle, interrupts_off, kick, start_interrupts, with_cpu};
     pub use super::cpu_features::cpu_features;
     pub use super::entry::{DIRECT_MAP, KERNEL_BASE};
     pub use super::ports::{Ports, Registers};
