@@ -15,7 +15,12 @@
 
 extern crate alloc;
 
+#[cfg(any(test, feature = "conformance"))]
+extern crate std;
+
 pub mod buffer;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod context;
 pub mod dentry;
 pub mod directory_file;

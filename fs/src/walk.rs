@@ -40,6 +40,8 @@ bitflags! {
         const PARENT = 1 << 1;
         /// The end must be a folder.
         const DIRECTORY = 1 << 2;
+        /// O_CREAT: a slash behind the last name is refused with `EISDIR`, whatever is there.
+        const CREATE = 1 << 8;
         /// openat2: no symbolic link anywhere (`ELOOP`).
         const NO_SYMLINKS = 1 << 3;
         /// openat2: no magic link (`ELOOP`).
@@ -170,6 +172,9 @@ impl<'a> Walker<'a> {
             check(self.caller.credentials, &**self.current.inode(), Access::EXECUTE)?;
             if self.flags.contains(WalkFlags::PARENT) && self.is_last() {
                 return Ok(Step::Done(Outcome::Last(self.current.clone())));
+            }
+            if self.flags.contains(WalkFlags::CREATE) && self.ends_in_slash && self.is_last() {
+                return Err(Errno::EISDIR);
             }
             let answer = match self.last() {
                 b"." => continue,

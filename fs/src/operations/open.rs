@@ -89,9 +89,6 @@ impl Caller<'_> {
             Outcome::Found(path) => return Ok(Created::Existing(path)),
             Outcome::Last(parent) => parent,
         };
-        if walker.ends_in_slash() {
-            return Err(Errno::EISDIR);
-        }
         let lock = parent.dentry.lock().await?;
         match parent.dentry.lookup_locked(&lock, walker.last()).await {
             Ok(_) => return Ok(Created::Again),
@@ -236,5 +233,6 @@ fn walk_flags(flags: OpenFlags) -> WalkFlags {
     let makes = flags.contains(OpenFlags::CREAT | OpenFlags::EXCL) && !flags.contains(OpenFlags::TMPFILE);
     walk.set(WalkFlags::FOLLOW, !flags.contains(OpenFlags::NOFOLLOW) && !makes);
     walk.set(WalkFlags::DIRECTORY, flags.contains(OpenFlags::DIRECTORY));
+    walk.set(WalkFlags::CREATE, flags.contains(OpenFlags::CREAT));
     walk
 }
