@@ -1,6 +1,6 @@
 //! ext4, and with it ext2 and ext3: reading the file system of most Linux disks.
 //!
-//! [`mount`] checks the superblock and returns the root folder as an [`fs::Inode`]; everything else happens through that. The
+//! [`mount`] checks the superblock and returns the volume as an [`fs::FileSystem`]; everything else happens through its root. The
 //! device is never written. Writing needs an overlay on top (`fs/overlay`).
 //!
 //! ```text
@@ -45,4 +45,4 @@ mod view;
 mod volume;
 mod xattr;
 
-pub use volume::{Limits, mount};
+pub use volume::{Ext4, Limits, mount};

@@ -147,6 +147,13 @@ impl Inode for Node {
         Io::wait(content::read(self, index, core::slice::from_ref(page)))
     }
 
+    fn read_pages<'a>(&'a self, first: u64, pages: &'a [Page]) -> Io<'a, ()> {
+        if self.core.kind != Kind::Regular {
+            return Io::ready(Err(Errno::EINVAL));
+        }
+        Io::wait(content::read(self, first, pages))
+    }
+
     fn file_system(&self) -> FileSystemStatus {
         self.volume.status()
     }

@@ -1,7 +1,7 @@
 //! A mounted volume: what all its inodes share.
 //!
 //! One `Arc` of each inode number is alive at a time. Inodes used lately are kept though nobody holds them, and their cached
-//! content with them; the root holds the guard that ends this when the volume is unmounted.
+//! content with them, until the volume is unmounted.
 //!
 //! Next: `view.rs`.
 
@@ -12,7 +12,7 @@ use abi::{Errno, Result};
 use drivers::block::{BlockDevice, SECTOR_SIZE};
 use executor::sync::SpinLock;
 use fs::inode::FileSystemStatus;
-use fs::{Inode, Kind, PageSource};
+use fs::{FileSystem, Inode, Kind, PageSource};
 use hashbrown::HashMap;
 
 use crate::bytes::part;
@@ -59,7 +59,34 @@ pub(crate) struct Volume {
     this: Weak<Volume>,
 }
 
-/// Mounts the volume on a device read-only, and returns its root folder. `device_number` is what stat(2) will say; `pages` gives
+/// A mounted volume as a whole.
+pub struct Ext4 {
+    volume: Arc<Volume>,
+    root: Arc<Node>,
+}
+
+impl FileSystem for Ext4 {
+    fn root(&self) -> Arc<dyn Inode> {
+        self.root.clone()
+    }
+
+    fn type_name(&self) -> &'static str {
+        "ext4"
+    }
+
+    fn is_read_only(&self) -> bool {
+        true
+    }
+}
+
+impl Drop for Ext4 {
+    fn drop(&mut self) {
+        // The kept inodes hold the volume, which holds them: this breaks the circle.
+        self.volume.recent.close();
+    }
+}
+
+/// Mounts the volume on a device read-only. `device_number` is what stat(2) will say; `pages` gives
 /// the memory that is read into.
 ///
 /// A journal that was not written back, as after a power cut, is taken into account in memory; the device is never written.
@@ -73,7 +100,7 @@ pub async fn mount(
     pages: &'static dyn PageSource,
     device_number: u64,
     limits: Limits,
-) -> Result<Arc<dyn Inode>> {
+) -> Result<Ext4> {
     let bytes = read_superblock(&*device, pages).await?;
     let device_bytes = device.geometry().sectors.saturating_mul(SECTOR_SIZE as u64);
     let superblock = Superblock::parse(&bytes, device_bytes)?;
@@ -93,7 +120,7 @@ pub async fn mount(
         log::error!("ext4: the root is not a folder");
         return Err(Errno::EUCLEAN);
     }
-    Ok(root)
+    Ok(Ext4 { volume, root })
 }
 
 /// The superblock as the journal has it.
@@ -173,9 +200,7 @@ impl Volume {
         }
         let volume = self.this.upgrade().ok_or(Errno::EIO)?;
         let node = self.publish(Arc::new(Node::new(volume, DiskInode::read(view, number)?)));
-        if number != ROOT {
-            self.recent.insert(number, node.clone());
-        }
+        self.recent.insert(number, node.clone());
         Ok(node)
     }
 
@@ -191,17 +216,11 @@ impl Volume {
         node
     }
 
-    /// Called when an inode goes: forgets its number unless it has a successor, and ends the keeping when it is the root.
+    /// Called when an inode goes: forgets its number unless it has a successor.
     pub(crate) fn retire(&self, number: u32) {
-        {
-            let mut alive = self.alive.lock();
-            if alive.get(&number).is_some_and(|node| node.strong_count() == 0) {
-                alive.remove(&number);
-            }
-        }
-        if number == ROOT {
-            // The kept inodes hold the volume, which holds them: this breaks the circle.
-            self.recent.close();
+        let mut alive = self.alive.lock();
+        if alive.get(&number).is_some_and(|node| node.strong_count() == 0) {
+            alive.remove(&number);
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fs::{Errno, Inode, Kind};
+use fs::{Errno, FileSystem, Inode, Kind};
 use support::*;
 
 /// A small volume with something of everything that is worth damaging.
@@ -90,7 +90,7 @@ fn damage(name: &str, options: &[&str], seed: u64, rounds: usize) {
     }
     let good = small_image(name, options);
     let blocks = interesting(&good);
-    let expected = ask_everything(&mount(&Disk::new(good.clone())).unwrap(), 2000);
+    let expected = ask_everything(&mount(&Disk::new(good.clone())).unwrap().root(), 2000);
     assert!(expected > 150, "the undamaged volume answers: {expected}");
     let mut random = Random(seed);
     let mut refused = 0;
@@ -110,7 +110,7 @@ fn damage(name: &str, options: &[&str], seed: u64, rounds: usize) {
             }
         }
         match mount(&Disk::new(bytes)) {
-            Ok(root) => drop(ask_everything(&root, 300)),
+            Ok(volume) => drop(ask_everything(&volume.root(), 300)),
             Err(errno) => {
                 refused += 1;
                 assert!([Errno::EINVAL, Errno::EUCLEAN, Errno::EIO, Errno::ENOMEM].contains(&errno), "{errno:?}");
@@ -163,8 +163,8 @@ fn a_damaged_journal_neither_panics_nor_hangs() {
         for _ in 0..1 + random.below(3) {
             bytes[blocks[random.below(blocks.len())] + random.below(128)] ^= 1 << random.below(8);
         }
-        if let Ok(root) = mount(&Disk::new(bytes)) {
-            ask_everything(&root, 50);
+        if let Ok(volume) = mount(&Disk::new(bytes)) {
+            ask_everything(&volume.root(), 50);
         }
     }
 }
@@ -202,12 +202,14 @@ fn wrong_checksums_are_errors() {
         16,
     )
     .unwrap();
-    let root = broken(file * 1024 + offset + 0x64).unwrap();
+    let volume = broken(file * 1024 + offset + 0x64).unwrap();
+    let root = volume.root();
     assert_eq!(lookup(&root, "file").err(), Some(Errno::EIO), "in an inode");
     let folder = number_behind("blocks /", "blocks /\n");
-    assert_eq!(lookup(&broken(folder * 1024 + 0x10).unwrap(), "file").err(), Some(Errno::EIO), "in a folder");
+    assert_eq!(lookup(&broken(folder * 1024 + 0x10).unwrap().root(), "file").err(), Some(Errno::EIO), "in a folder");
     let large = number_behind("blocks large", "blocks large\n");
-    let root = broken(large * 1024 + 40).unwrap();
+    let volume = broken(large * 1024 + 40).unwrap();
+    let root = volume.root();
     assert_eq!(lookup(&lookup(&root, "large").unwrap(), "x").err(), Some(Errno::EIO), "in an index");
 }
 
@@ -220,7 +222,8 @@ fn errors_of_the_disk_are_told_and_pass_when_they_pass() {
     disk.is_dead.store(true, Ordering::Relaxed);
     assert_eq!(mount(&disk).err(), Some(Errno::EIO));
     disk.is_dead.store(false, Ordering::Relaxed);
-    let root = mount(&disk).unwrap();
+    let volume = mount(&disk).unwrap();
+    let root = volume.root();
     disk.is_dead.store(true, Ordering::Relaxed);
     let mut failed = 0;
     for name in ["file", "large", "pieces", "long"] {
@@ -246,14 +249,14 @@ fn a_bad_sector_costs_what_stands_there_and_no_more() {
     }
     let image = small_image("bad-sector", &["-t", "ext4", "-b", "1024"]);
     let sectors = image.len() as u64 / 512;
-    let whole = ask_everything(&mount(&Disk::new(image.clone())).unwrap(), 2000);
+    let whole = ask_everything(&mount(&Disk::new(image.clone())).unwrap().root(), 2000);
     let mut random = Random(5);
     for _ in 0..60 {
         let disk = Disk::new(image.clone());
         // Behind the superblock and the descriptors, so that it can be mounted.
         disk.broken.lock().unwrap().insert(40 + random.next() % (sectors - 40));
-        if let Ok(root) = mount(&disk) {
-            let answered = ask_everything(&root, 2000);
+        if let Ok(volume) = mount(&disk) {
+            let answered = ask_everything(&volume.root(), 2000);
             assert!(answered <= whole);
         }
     }
@@ -265,7 +268,8 @@ fn a_read_dropped_half_way_leaves_nothing_behind() {
         return;
     }
     let disk = Disk::new(small_image("dropped", &["-t", "ext4", "-b", "1024"]));
-    let root = mount(&disk).unwrap();
+    let volume = mount(&disk).unwrap();
+    let root = volume.root();
     for polls in 0..12 {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         let mut future = Box::pin(async {

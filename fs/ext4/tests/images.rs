@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use fs::{Errno, Kind};
+use fs::{Errno, FileSystem, Kind};
 use support::*;
 
 /// A folder with something of everything.
@@ -52,7 +52,7 @@ fn check(name: &str, options: &[&str]) {
         std::fs::remove_file(folder.join("hole")).unwrap();
         File::options().write(true).open(folder.join("sparse")).unwrap().set_len(2_505_000).unwrap();
     }
-    compare(&mount_image(&make_image(&folder, 24_576, options)), &folder, true);
+    compare(&mount_image(&make_image(&folder, 24_576, options)).root(), &folder, true);
 }
 
 #[test]
@@ -150,9 +150,10 @@ fn names_in_an_indexed_folder_are_found_with_few_requests() {
     }
     let (folder, image) = indexed("htree", 1500, &["-t", "ext4", "-b", "4096"]);
     assert!(is_indexed(&image));
-    compare(&mount_image(&image), &folder, true);
+    compare(&mount_image(&image).root(), &folder, true);
     let disk = Disk::new(std::fs::read(&image).unwrap());
-    let root = mount(&disk).unwrap();
+    let volume = mount(&disk).unwrap();
+    let root = volume.root();
     let large = lookup(&root, "large").unwrap();
     let before = disk.sectors.load(Ordering::Relaxed);
     assert_eq!(lookup(&large, "no such name").err(), Some(Errno::ENOENT));
@@ -170,12 +171,13 @@ fn every_kind_of_hash_and_an_index_of_two_levels_lead_to_the_names() {
         debugfs(&image, &[format!("ssv def_hash_version {hash}")]);
         let _ = std::process::Command::new("/usr/sbin/e2fsck").args(["-fyD"]).arg(&image).output().unwrap();
         assert!(is_indexed(&image));
-        let root = mount_image(&image);
+        let volume = mount_image(&image);
+        let root = volume.root();
         compare(&root, &folder, true);
     }
     let (folder, image) = indexed("htree-levels", 1000, &["-t", "ext4", "-b", "1024"]);
     assert!(debugfs(&image, &["htree_dump /large".into()]).contains("Indirect levels: 1"));
-    compare(&mount_image(&image), &folder, true);
+    compare(&mount_image(&image).root(), &folder, true);
 }
 
 #[test]
@@ -190,7 +192,7 @@ fn a_file_in_very_many_pieces_is_read_through_a_deep_tree_of_extents() {
             file.write_all_at(&index.to_le_bytes(), index * 2048).unwrap();
         }
         let image = make_image(&folder, 24_576, &options);
-        compare(&mount_image(&image), &folder, true);
+        compare(&mount_image(&image).root(), &folder, true);
         if name == "pieces" {
             let tree = debugfs(&image, &["extents /pieces".into()]);
             assert!(tree.contains("/ 2"), "a tree of depth 2: {}", &tree[..tree.len().min(300)]);
@@ -223,7 +225,8 @@ fn what_debugfs_adds_is_seen() {
             "sif file atime_extra 5".into(),
         ],
     );
-    let root = mount_image(&image);
+    let volume = mount_image(&image);
+    let root = volume.root();
     let null = lookup(&root, "null").unwrap().metadata();
     assert_eq!((null.kind, null.represents), (Kind::CharacterDevice, 0x103));
     let disk = lookup(&root, "disk").unwrap().metadata();
@@ -252,7 +255,7 @@ fn space_that_was_reserved_but_never_written_reads_as_zeros() {
     std::fs::write(folder.join("file"), vec![7; 16_384]).unwrap();
     let image = make_image(&folder, 8192, &["-t", "ext4"]);
     debugfs(&image, &["fallocate file 4 9".into(), "sif file size 40960".into()]);
-    let file = lookup(&mount_image(&image), "file").unwrap();
+    let file = lookup(&mount_image(&image).root(), "file").unwrap();
     let bytes = content(&file).unwrap();
     assert!(bytes[..16_384].iter().all(|byte| *byte == 7) && bytes[16_384..].iter().all(|byte| *byte == 0));
 }
@@ -278,7 +281,7 @@ fn what_the_journal_holds_is_read_instead_of_what_stands_in_place() {
         let version = if name == "journal" { "jo -c" } else { "jo" };
         let write = format!("jw -b {} {}", numbers[1], data.display());
         debugfs(&image, &[version.into(), write, "jc".into()]);
-        let file = lookup(&mount_image(&image), "file").unwrap();
+        let file = lookup(&mount_image(&image).root(), "file").unwrap();
         let bytes = content(&file).unwrap();
         assert!(bytes[..4096].iter().all(|byte| *byte == b'o'), "{name}: this block was not changed");
         assert!(bytes[4096..] == newer, "{name}: this block's newest copy is in the journal");
@@ -291,7 +294,7 @@ fn the_size_of_the_volume_is_told() {
         return;
     }
     let image = make_image(&scratch("status"), 65_536, &["-t", "ext4", "-b", "4096"]);
-    let status = mount_image(&image).file_system();
+    let status = mount_image(&image).root().file_system();
     assert_eq!((status.magic, status.block_size, status.name_length), (0xef53, 4096, 255));
     assert!(status.blocks < 16_384 && status.blocks_free < status.blocks && status.blocks_free > 10_000, "{status:?}");
     assert!(status.files_free < status.files && status.files >= 16_384, "{status:?}");
@@ -326,10 +329,11 @@ fn an_inode_is_one_while_it_lives_and_all_memory_is_given_back() {
     let folder = source("one");
     let image = make_image(&folder, 24_576, &["-t", "ext4", "-b", "4096"]);
     let disk = Disk::new(std::fs::read(image).unwrap());
-    let root = mount(&disk).unwrap();
+    let volume = mount(&disk).unwrap();
+    let root = volume.root();
     let (small, other) = (walk(&root, "small").unwrap(), walk(&root, "a/other name of small").unwrap());
     assert!(std::sync::Arc::ptr_eq(&small, &other));
     compare(&root, &folder, true);
-    drop((small, other, root));
-    assert_eq!(std::sync::Arc::strong_count(&disk), 1, "the volume is gone with its root");
+    drop((small, other, root, volume));
+    assert_eq!(std::sync::Arc::strong_count(&disk), 1, "the volume is gone");
 }

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker};
 use drivers::BoxFuture;
 use drivers::block::{BlockDevice, Geometry, Operation, Request, SECTOR_SIZE};
 use drivers::hw::{HostPages, PAGE_SIZE, Page};
-use fs::{DirectoryEntry, Errno, Inode, Kind};
+use fs::{DirectoryEntry, Errno, FileSystem, Inode, Kind};
 
 pub static PAGES: HostPages = HostPages::new();
 
@@ -145,11 +145,11 @@ pub fn make_image(folder: &Path, kib: u64, options: &[&str]) -> PathBuf {
     image
 }
 
-pub fn mount(disk: &Arc<Disk>) -> fs::Result<Arc<dyn Inode>> {
+pub fn mount(disk: &Arc<Disk>) -> fs::Result<ext4::Ext4> {
     block_on(ext4::mount(disk.clone(), &PAGES, 0x700, ext4::Limits::default()))
 }
 
-pub fn mount_image(image: &Path) -> Arc<dyn Inode> {
+pub fn mount_image(image: &Path) -> ext4::Ext4 {
     mount(&Disk::new(std::fs::read(image).unwrap())).expect("an image of mke2fs can be mounted")
 }
 
