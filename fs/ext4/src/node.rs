@@ -158,6 +158,10 @@ impl Inode for Node {
         self.volume.status()
     }
 
+    fn extended_attribute_names(&self) -> Io<'_, Vec<u8>> {
+        self.volume.attempt(|view| xattr::list(view, self))
+    }
+
     fn extended_attribute<'a>(&'a self, name: &'a [u8]) -> Io<'a, Vec<u8>> {
         self.volume.attempt(move |view| xattr::get(view, self, name))
     }

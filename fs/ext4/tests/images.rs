@@ -237,6 +237,10 @@ fn what_debugfs_adds_is_seen() {
     assert_eq!(attribute("user.short").unwrap(), b"value");
     assert_eq!(attribute("trusted.other").unwrap(), b"x");
     assert_eq!(attribute("security.long").unwrap(), long.as_bytes());
+    let names = block_on(file.extended_attribute_names()).unwrap();
+    let mut names: Vec<&[u8]> = names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).collect();
+    names.sort();
+    assert_eq!(names, [b"security.long".as_slice(), b"trusted.other", b"user.short"]);
     assert_eq!(attribute("user.none"), Err(Errno::ENODATA));
     assert_eq!(attribute("foreign.none"), Err(Errno::EOPNOTSUPP));
     let attributes = file.metadata().attributes;
