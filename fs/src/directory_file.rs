@@ -30,7 +30,7 @@ impl DirectoryFile {
     fn with_dots(&self, entries: Vec<DirectoryEntry>, position: u64) -> Vec<DirectoryEntry> {
         let mut all = Vec::with_capacity(entries.len() + 2);
         let parent = self.path.dentry.parent().map_or_else(|| above(&self.path), |parent| parent.inode().clone());
-        let dots = [(&b"."[..], self.path.inode().core().number), (&b".."[..], parent.core().number)];
+        let dots = [(&b"."[..], self.path.inode().metadata().number), (&b".."[..], parent.metadata().number)];
         for (at, (name, number)) in dots.into_iter().enumerate().skip(position as usize) {
             all.push(DirectoryEntry { name: name.to_vec(), number, kind: Kind::Directory, next: at as u64 + 1 });
         }

@@ -577,6 +577,23 @@ pub trait Inode: Any + Send + Sync {
         Ok(None)
     }
 
+    /// Called before a regular file is opened for writing or cut by its path, with the length of content that will be kept. A
+    /// file system that keeps the content elsewhere from then on (an overlay) moves it now: [`Inode::core`] and [`Inode::content`]
+    /// answer with the new place afterwards.
+    ///
+    /// # Errors
+    ///
+    /// `EROFS`, `ENOSPC`, `EIO`, `ENOMEM`.
+    fn prepare_writing(&self, _keeps: u64) -> Io<'_, ()> {
+        Io::ready(Ok(()))
+    }
+
+    /// The inode whose pages hold the content now, if that is not itself but one below it, as in an overlay: what a file opened
+    /// now reads, writes, maps and executes for as long as it is open.
+    fn content(&self) -> Option<Arc<dyn Inode>> {
+        None
+    }
+
     /// The file system as a whole, for statfs(2).
     fn file_system(&self) -> FileSystemStatus;
 
@@ -586,6 +603,15 @@ pub trait Inode: Any + Send + Sync {
     ///
     /// `ENODATA`: none of that name. `EOPNOTSUPP`: the file system has none at all.
     fn extended_attribute<'a>(&'a self, _name: &'a [u8]) -> Io<'a, Vec<u8>> {
+        Io::ready(Err(Errno::EOPNOTSUPP))
+    }
+
+    /// The names of all extended attributes, each ended by a zero byte.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP`: the file system has none at all. `EIO`.
+    fn extended_attribute_names(&self) -> Io<'_, Vec<u8>> {
         Io::ready(Err(Errno::EOPNOTSUPP))
     }
 }

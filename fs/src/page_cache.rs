@@ -278,7 +278,14 @@ impl PageCache {
         if fresh.is_empty() {
             return Err(Errno::ENOMEM);
         }
-        inode.read_pages(pages.start, &fresh).await?;
+        if let Err(errno) = inode.read_pages(pages.start, &fresh).await {
+            // Only the first page was asked for: that those behind it cannot be read is no reason to fail.
+            if fresh.len() == 1 {
+                return Err(errno);
+            }
+            fresh.truncate(1);
+            inode.read_page(pages.start, &fresh[0]).await?;
+        }
         Ok(fresh)
     }
 

@@ -194,6 +194,7 @@ impl Caller<'_> {
         }
         check(self.credentials, &**inode, Access::WRITE)?;
         path.mount.check_writable()?;
+        inode.prepare_writing(size).await?;
         inode.core().begin_writing()?;
         let _writer = Writer(&**inode);
         self.resize(&**inode, size).await

@@ -151,6 +151,9 @@ impl Caller<'_> {
         }
         let truncates = flags.contains(OpenFlags::TRUNC) && kind == Kind::Regular;
         let inode = inode.clone();
+        if writes && kind == Kind::Regular {
+            inode.prepare_writing(if truncates { 0 } else { u64::MAX }).await?;
+        }
         let file = self.finish_open(path, flags, false)?;
         if truncates {
             self.cut_to_nothing(&*inode).await?;
@@ -192,7 +195,10 @@ impl Caller<'_> {
                 Kind::Fifo => Arc::new(PipeEnd::open_fifo(&inode, flags)?),
                 Kind::Regular => {
                     let keeps_set_id = self.credentials.can(Capabilities::FSETID);
-                    Arc::new(RegularFile::new(inode.clone(), Options { sets_access_time, keeps_set_id }))
+                    Arc::new(RegularFile::new(
+                        inode.content().unwrap_or_else(|| inode.clone()),
+                        Options { sets_access_time, keeps_set_id },
+                    ))
                 }
                 Kind::Symlink | Kind::Socket => return Err(Errno::ENXIO),
             },
