@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker};
 use drivers::BoxFuture;
 use drivers::block::{BlockDevice, Geometry, Operation, Request, SECTOR_SIZE};
 use drivers::hw::{HostPages, PAGE_SIZE, Page};
-use fs::{DirectoryEntry, Errno, FileSystem, Inode, Kind};
+use fs::{DirectoryEntry, Errno, Inode, Kind};
 
 pub static PAGES: HostPages = HostPages::new();
 
