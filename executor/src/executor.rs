@@ -153,7 +153,7 @@ impl<M: Machine> Executor<M> {
         let (task, runnable) = task::spawn(shared, &new, future)?;
         shared.task_count.fetch_add(1, Ordering::Relaxed);
         shared.tasks.enter(&task);
-        shared.schedule(runnable);
+        shared.queue(runnable, Origin::Spawn);
         Ok(task)
     }
 
@@ -467,6 +467,7 @@ impl<M: Machine> Shared<M> {
     /// Queues a task that was woken while it ran, behind its like.
     fn queue_again(&self, cpu: &Cpu, task: Runnable) {
         let mut queue = cpu.queue.lock();
+        cpu.inbox.collect(&mut queue);
         queue.push(task);
         cpu.inbox.publish(&queue);
     }
@@ -525,8 +526,16 @@ impl<M: Machine> Shared<M> {
     }
 }
 
-impl<M: Machine> Schedule for Shared<M> {
-    fn schedule(&self, task: Runnable) {
+/// Why a task is to be queued.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Spawn,
+    Wake,
+}
+
+impl<M: Machine> Shared<M> {
+    /// Gives a task that stands in no queue to a CPU.
+    fn queue(&self, task: Runnable, origin: Origin) {
         let here = self.machine.current_cpu();
         let index = self.cpu_for(&task);
         let cpu = &self.cpus[index];
@@ -538,7 +547,7 @@ impl<M: Machine> Schedule for Shared<M> {
         match if index == here { cpu.queue.try_lock() } else { None } {
             Some(mut queue) => {
                 // Woken by the task that runs here: its data is warm, it may go next.
-                if cpu.current.with(|_| ()).is_some() {
+                if origin == Origin::Wake && cpu.current.with(|_| ()).is_some() {
                     queue.push_next(task);
                 } else {
                     queue.push(task);
@@ -548,6 +557,12 @@ impl<M: Machine> Schedule for Shared<M> {
             None => cpu.inbox.push(task),
         }
         self.nudge(index, here, is_driver);
+    }
+}
+
+impl<M: Machine> Schedule for Shared<M> {
+    fn schedule(&self, task: Runnable) {
+        self.queue(task, Origin::Wake);
     }
 
     fn interrupt(&self, cpu: usize) {

@@ -39,13 +39,15 @@ pub(crate) struct Links {
     previous: Option<Link>,
     /// The first of those below, in a heap.
     child: Option<Link>,
-    /// The order in a heap.
+    /// The order in a heap,
     key: u64,
+    /// and among equal keys.
+    sequence: u64,
 }
 
 impl Links {
     pub(crate) const fn new() -> Self {
-        Self { next: None, previous: None, child: None, key: 0 }
+        Self { next: None, previous: None, child: None, key: 0, sequence: 0 }
     }
 
     /// The element after this one. For the lock-free stack in task.rs, which has no other use for the links.

@@ -29,6 +29,11 @@ use core::{
 use std::{cell::Cell, panic, println, sync::Mutex, thread_local};
 
 use crate::{Class, Executor, Instant, JoinHandle, Machine, TaskRef};
+#[doc(hidden)]
+pub use crate::{
+    cpu::{Mode, Status},
+    state::{State, Suspend, Wake as StateWake},
+};
 
 thread_local! {
     /// The CPU that this thread plays.

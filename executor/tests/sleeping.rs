@@ -31,6 +31,23 @@ fn sleepers_wake_in_the_order_of_their_deadlines() {
 }
 
 #[test]
+fn sleepers_with_one_deadline_wake_in_the_order_in_which_they_went_to_sleep() {
+    let bench = Bench::new();
+    let timers = bench.executor().timers();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    for index in 0..100 {
+        let order = Arc::clone(&order);
+        bench.executor().spawn(executor::Class::Driver, "sleeper", async move {
+            timers.sleep_until(Instant::from_nanos(1_000 + index % 2)).await;
+            order.lock().unwrap().push(index);
+        });
+    }
+    bench.advance(Duration::from_micros(2));
+    let expected: Vec<_> = (0..100).step_by(2).chain((1..100).step_by(2)).collect();
+    assert_eq!(*order.lock().unwrap(), expected);
+}
+
+#[test]
 fn nobody_wakes_early_and_a_deadline_in_the_past_is_ready_at_once() {
     let bench = Bench::new();
     let executor = bench.executor();

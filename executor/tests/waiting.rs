@@ -105,9 +105,9 @@ fn a_registered_waiter_keeps_its_place_and_leaves_no_trace() {
     let mut context = Context::from_waker(&waker);
     let mut first = pin!(Waiter::exclusive(&queue));
     let mut second = pin!(Waiter::exclusive(&queue));
-    first.as_mut().register(&mut context);
-    second.as_mut().register(&mut context);
-    first.as_mut().register(&mut context);
+    first.as_mut().register(&context);
+    second.as_mut().register(&context);
+    first.as_mut().register(&context);
     queue.wake_one();
     assert!(first.as_mut().is_woken());
     assert!(!second.as_mut().is_woken());
@@ -115,7 +115,7 @@ fn a_registered_waiter_keeps_its_place_and_leaves_no_trace() {
     // It was not looked at: leaving hands it on.
     first.as_mut().leave();
     assert!(second.as_mut().is_woken());
-    second.as_mut().register(&mut context);
+    second.as_mut().register(&context);
     second.as_mut().leave();
     assert!(queue.is_empty());
     assert_eq!(Arc::strong_count(&count), 2, "no waker is left behind");

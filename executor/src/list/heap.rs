@@ -13,7 +13,7 @@
 //!         D
 //! ```
 //!
-//! Elements with equal keys leave in no stated order. next: time/timers.rs and run_queue.rs, which use it.
+//! Elements with equal keys leave in the order in which they came. next: time/timers.rs and run_queue.rs, which use it.
 
 use super::{Link, Links};
 
@@ -21,6 +21,8 @@ use super::{Link, Links};
 #[derive(Debug, Default)]
 pub(crate) struct Heap {
     root: Option<Link>,
+    /// Of the last element that came.
+    sequence: u64,
 }
 
 // SAFETY: a heap is nothing but a pointer, and it is followed only on behalf of callers who vouch for the elements.
@@ -28,7 +30,7 @@ unsafe impl Send for Heap {}
 
 impl Heap {
     pub(crate) const fn new() -> Self {
-        Self { root: None }
+        Self { root: None, sequence: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -46,9 +48,10 @@ impl Heap {
     /// # Safety
     /// `element` is valid, in no collection, exclusively the caller's, and stays valid and unmoved until it is taken out.
     pub(crate) unsafe fn insert(&mut self, element: Link, key: u64) {
+        self.sequence += 1;
         // SAFETY: exclusively the caller's, by contract; from here on an element of this heap.
         unsafe {
-            *element.as_ptr() = Links { key, ..Links::new() };
+            *element.as_ptr() = Links { key, sequence: self.sequence, ..Links::new() };
             self.root = meld(self.root, Some(element));
         }
     }
@@ -92,7 +95,7 @@ impl Heap {
     }
 }
 
-/// Joins two heaps: the root with the greater key becomes the first child of the other.
+/// Joins two heaps: the root that is greater becomes the first child of the other.
 ///
 /// # Safety
 /// Both are roots of valid heaps that share no element, and are the caller's to change.
@@ -100,7 +103,7 @@ unsafe fn meld(a: Option<Link>, b: Option<Link>) -> Option<Link> {
     let (Some(a), Some(b)) = (a, b) else { return a.or(b) };
     // SAFETY: valid and the caller's, by contract; so are the children.
     unsafe {
-        let (top, below) = if (*b.as_ptr()).key < (*a.as_ptr()).key { (b, a) } else { (a, b) };
+        let (top, below) = if rank(b) < rank(a) { (b, a) } else { (a, b) };
         let former = (*top.as_ptr()).child.replace(below);
         if let Some(former) = former {
             (*former.as_ptr()).previous = Some(below);
@@ -109,6 +112,15 @@ unsafe fn meld(a: Option<Link>, b: Option<Link>) -> Option<Link> {
         (*below.as_ptr()).previous = Some(top);
         Some(top)
     }
+}
+
+/// What decides between two elements.
+///
+/// # Safety
+/// `element` is valid, and the caller's to read.
+unsafe fn rank(element: Link) -> (u64, u64) {
+    // SAFETY: by contract.
+    unsafe { ((*element.as_ptr()).key, (*element.as_ptr()).sequence) }
 }
 
 /// Joins a chain of siblings into one heap.
