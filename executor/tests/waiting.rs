@@ -102,7 +102,7 @@ fn a_waiter_that_looked_at_its_wake_does_not_pass_it_on() {
 fn a_registered_waiter_keeps_its_place_and_leaves_no_trace() {
     let queue = WaitQueue::new();
     let (count, waker) = counter();
-    let mut context = Context::from_waker(&waker);
+    let context = Context::from_waker(&waker);
     let mut first = pin!(Waiter::exclusive(&queue));
     let mut second = pin!(Waiter::exclusive(&queue));
     first.as_mut().register(&context);
