@@ -11,6 +11,8 @@ pub mod boot_info;
 #[cfg(not(target_os = "none"))]
 #[allow(unsafe_code, reason = "stands in for the MMU: a software page walk over the host's RAM vector")]
 pub mod host;
+#[cfg(not(target_os = "none"))]
+pub mod host_machine;
 #[allow(unsafe_code, reason = "the processor is programmed here: invariant 9 of ARCHITECTURE.md")]
 pub mod x86_64;
 
@@ -18,5 +20,7 @@ pub use boot_info::{BootInfo, FramebufferInfo, MemoryKind, MemoryRegion};
 
 #[cfg(not(target_os = "none"))]
 pub use host::*;
+#[cfg(not(target_os = "none"))]
+pub use host_machine::*;
 pub use x86_64::paging::{self, direct_map, direct_map_physical};
 pub use x86_64::*;

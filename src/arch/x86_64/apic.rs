@@ -181,9 +181,11 @@ pub fn end_of_interrupt() {
     }
 }
 
-/// Interrupts the CPU whose local APIC has this number, so that it looks around.
-pub fn send_ipi(apic_id: u32) {
-    send(apic_id, PHYSICAL_FIXED_ASSERT | u32::from(KICK_VECTOR));
+/// Interrupts another CPU, so that it looks around: it leaves its sleep, or user mode.
+pub fn send_kick(cpu: usize) {
+    if let Some(apic_id) = super::cpu::apic_id_of(cpu) {
+        send(apic_id, PHYSICAL_FIXED_ASSERT | u32::from(KICK_VECTOR));
+    }
 }
 
 fn send(apic_id: u32, command: u32) {

@@ -152,6 +152,17 @@ pub fn now() -> Instant {
     Instant::from_nanos(now_nanoseconds())
 }
 
+/// A counter for measuring short times cheaply; [`nanoseconds_of`] makes a time of a difference.
+#[inline(always)]
+pub fn ticks() -> u64 {
+    rdtsc()
+}
+
+/// How long so many [`ticks`] took.
+pub fn nanoseconds_of(ticks: u64) -> u64 {
+    CLOCK.try_get().map_or(0, |clock| clock.tsc.nanoseconds(ticks))
+}
+
 /// Whether the clock is the time stamp counter, so that programs can read it without a system call.
 pub fn is_tsc() -> bool {
     matches!(CLOCK.try_get(), Ok(Clock { source: Source::Tsc, .. }))

@@ -62,12 +62,10 @@ pub struct Cpu {
 /// The local APIC's number of each CPU that runs.
 static APIC_IDS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
 
-/// Interrupts another CPU, so that it looks around: it leaves its sleep, or user mode.
-pub fn kick(cpu: usize) {
-    if let Some(id) = APIC_IDS.get(cpu) {
-        // Relaxed: written once, before the CPU ran its first task.
-        super::apic::send_ipi(id.load(Ordering::Relaxed));
-    }
+/// The local APIC's number of a CPU that runs.
+pub(super) fn apic_id_of(cpu: usize) -> Option<u32> {
+    // Relaxed: written once, before the CPU ran its first task.
+    Some(APIC_IDS.get(cpu)?.load(Ordering::Relaxed))
 }
 
 /// Offsets for the assembly.

@@ -83,3 +83,8 @@ impl CpuFeatures {
 pub fn cpu_features() -> &'static CpuFeatures {
     FEATURES.get_or_init(CpuFeatures::detect)
 }
+
+/// What programs get as AT_HWCAP (CPUID 1, EDX) and AT_HWCAP2 (nothing: FSGSBASE is off, and MONITOR is the kernel's).
+pub fn hardware_capabilities() -> (u64, u64) {
+    (cpu_features().hwcap.into(), 0)
+}

@@ -24,14 +24,14 @@ mod machine {
     //! What exists on the bare machine only.
     pub use super::boot::{boot_info, init_devices, symbol_table};
     pub use super::boot_paging::{kernel_root, map_device, map_framebuffer};
-    pub use super::cpu::{cpu_id, idle, interrupts_off, kick, start_interrupts, with_cpu};
-    pub use super::cpu_features::cpu_features;
+    pub use super::cpu::{cpu_id, idle, interrupts_off, start_interrupts, with_cpu};
+    pub use super::cpu_features::{cpu_features, hardware_capabilities};
     pub use super::entry::{DIRECT_MAP, KERNEL_BASE};
     pub use super::ports::{Ports, Registers};
     pub use super::random::random_seed;
     pub use super::stacks::MAX_CPUS;
     pub use super::user_mode::enter_user;
-    pub use super::vector::VectorState;
+    pub use super::vector::{VectorState, smallest_signal_stack};
 }
 #[cfg(target_os = "none")]
 pub mod acpi;

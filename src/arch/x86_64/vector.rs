@@ -14,6 +14,7 @@
 //! Next: `vector_layout.rs`, what the bytes mean.
 
 use alloc::alloc::{alloc, dealloc};
+use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::arch::asm;
 use core::ptr::NonNull;
@@ -24,7 +25,9 @@ use conquer_once::spin::OnceCell;
 
 use super::cpu::{Cpu, with_cpu};
 use super::cpu_features::{CpuFeatures, cpu_features};
-use super::vector_layout::{LEGACY_FEATURES, LEGACY_SIZE, VectorLayout, keep_legacy_only, reset, sanitize};
+use super::vector_layout::{
+    LEGACY_FEATURES, LEGACY_SIZE, VectorLayout, area_of_frame, keep_legacy_only, mark_frame, reset, sanitize,
+};
 
 /// x87, SSE, AVX, and the three parts of AVX-512.
 const WANTED_FEATURES: u64 = 0xe7;
@@ -38,6 +41,11 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// How an area is laid out on this machine.
 pub fn layout() -> &'static VectorLayout {
     LAYOUT.get_or_init(|| detect(cpu_features()))
+}
+
+/// What a signal frame takes on the stack at most: AT_MINSIGSTKSZ.
+pub fn smallest_signal_stack() -> usize {
+    layout().smallest_signal_stack()
 }
 
 /// Turns on, on the executing CPU, the parts that are saved.
@@ -140,19 +148,35 @@ impl VectorState {
         reset(self.bytes_mut());
     }
 
-    /// Takes over registers from a signal frame: either a whole area, or its first 512 bytes. What the CPU would refuse is cleared.
+    /// The saved registers as a signal frame holds them.
     ///
     /// # Errors
-    /// `EINVAL`: neither size.
-    pub fn load(&mut self, bytes: &[u8]) -> Result<(), Errno> {
+    /// `ENOMEM`.
+    pub fn to_signal_frame(&self) -> Result<Vec<u8>, Errno> {
         let layout = layout();
-        if bytes.len() != layout.size && bytes.len() != LEGACY_SIZE {
-            return Err(Errno::EINVAL);
-        }
+        let mut frame = Vec::new();
+        frame.try_reserve_exact(layout.frame_size()).map_err(|_| Errno::ENOMEM)?;
+        frame.extend_from_slice(self.bytes());
+        frame.resize(layout.frame_size(), 0);
+        mark_frame(&mut frame, layout);
+        Ok(frame)
+    }
+
+    /// Takes registers back from a signal frame: all of them, or the first 512 bytes where the rest is not as this machine wrote it.
+    /// What the CPU would refuse is cleared.
+    ///
+    /// # Errors
+    /// `EINVAL`: less than 512 bytes.
+    pub fn load(&mut self, frame: &[u8]) -> Result<(), Errno> {
+        let layout = layout();
+        let legacy = frame.get(..LEGACY_SIZE).ok_or(Errno::EINVAL)?;
         let area = self.bytes_mut();
-        area[..bytes.len()].copy_from_slice(bytes);
-        if bytes.len() == LEGACY_SIZE {
-            keep_legacy_only(area, layout);
+        match area_of_frame(frame, layout) {
+            Some(whole) => area.copy_from_slice(whole),
+            None => {
+                area[..LEGACY_SIZE].copy_from_slice(legacy);
+                keep_legacy_only(area, layout);
+            }
         }
         sanitize(area, layout);
         Ok(())

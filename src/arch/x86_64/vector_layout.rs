@@ -61,6 +61,57 @@ pub fn keep_legacy_only(area: &mut [u8], layout: &VectorLayout) {
     }
 }
 
+/// Where software's bytes begin in the legacy area: in a signal frame, `struct _fpx_sw_bytes` (Linux, `asm/sigcontext.h`).
+const SOFTWARE_BYTES: usize = 464;
+/// The first word there says that the frame holds a whole XSAVE area …
+const MAGIC_1: u32 = 0x4650_5853;
+/// … and this one follows the area.
+const MAGIC_2: u32 = 0x4650_5845;
+const MAGIC_2_SIZE: usize = 4;
+/// No frame that claims to be larger is read.
+const FRAME_MAX: usize = 16 << 10;
+
+impl VectorLayout {
+    /// How many bytes the state takes in a signal frame.
+    pub const fn frame_size(&self) -> usize {
+        if self.is_extended { self.size + MAGIC_2_SIZE } else { self.size }
+    }
+
+    /// What a signal frame takes on the stack at most: AT_MINSIGSTKSZ. The frame proper (440 bytes: return address, ucontext, siginfo),
+    /// the state, what aligning both may cost, and the handler's own return address.
+    pub const fn smallest_signal_stack(&self) -> usize {
+        const FRAME: usize = 8 + 304 + 128;
+        const ALIGNMENT: usize = 64 + 16 + 8;
+        (FRAME + self.frame_size() + ALIGNMENT).next_multiple_of(16)
+    }
+}
+
+/// Marks a frame, into whose first bytes the area was copied, so that programs can tell what it holds.
+pub fn mark_frame(frame: &mut [u8], layout: &VectorLayout) {
+    let software = &mut frame[SOFTWARE_BYTES..LEGACY_SIZE];
+    software.fill(0);
+    if layout.is_extended {
+        software[..4].copy_from_slice(&MAGIC_1.to_le_bytes());
+        software[4..8].copy_from_slice(&(layout.frame_size() as u32).to_le_bytes());
+        software[8..16].copy_from_slice(&layout.features.to_le_bytes());
+        software[16..20].copy_from_slice(&(layout.size as u32).to_le_bytes());
+        frame[layout.size..layout.size + MAGIC_2_SIZE].copy_from_slice(&MAGIC_2.to_le_bytes());
+    }
+}
+
+/// How long the frame is whose first bytes these are: what it claims, if that is believable, else the legacy area alone.
+pub fn frame_len(legacy: &[u8; LEGACY_SIZE]) -> usize {
+    let size = read_u32(legacy, SOFTWARE_BYTES + 16) as usize;
+    let is_marked = read_u32(legacy, SOFTWARE_BYTES) == MAGIC_1;
+    if is_marked && (HEADER_END..=FRAME_MAX).contains(&size) { size + MAGIC_2_SIZE } else { LEGACY_SIZE }
+}
+
+/// The area within a frame, if it is whole and of this machine's size.
+pub fn area_of_frame<'a>(frame: &'a [u8], layout: &VectorLayout) -> Option<&'a [u8]> {
+    let is_whole = layout.is_extended && frame.len() == layout.frame_size() && read_u32(frame, layout.size) == MAGIC_2;
+    is_whole.then(|| &frame[..layout.size])
+}
+
 fn read_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
@@ -99,6 +150,33 @@ mod tests {
         assert_eq!(read_u32(&area, MXCSR), 0xffbf);
         keep_legacy_only(&mut area, &layout);
         assert!(area[32..].iter().all(|&byte| byte == 0xff));
+    }
+
+    #[test]
+    fn a_frame_says_how_long_it_is_and_comes_back_whole() {
+        let mut frame = [0; 836];
+        reset(&mut frame[..832]);
+        frame[600] = 7;
+        mark_frame(&mut frame, &LAYOUT);
+        let legacy: &[u8; LEGACY_SIZE] = frame[..LEGACY_SIZE].try_into().expect("512 bytes");
+        assert_eq!(frame_len(legacy), 836);
+        assert_eq!(area_of_frame(&frame, &LAYOUT).map(|area| area[600]), Some(7));
+        frame[833] = 0;
+        assert_eq!(area_of_frame(&frame, &LAYOUT), None);
+    }
+
+    #[test]
+    fn a_frame_that_claims_too_much_counts_as_a_legacy_one() {
+        let mut frame = [0; 836];
+        mark_frame(&mut frame, &LAYOUT);
+        frame[SOFTWARE_BYTES + 18] = 0xff;
+        let legacy: &[u8; LEGACY_SIZE] = frame[..LEGACY_SIZE].try_into().expect("512 bytes");
+        assert_eq!(frame_len(legacy), LEGACY_SIZE);
+        let fx_only = VectorLayout { size: 512, features: 3, is_extended: false, mxcsr_mask: 0xffbf };
+        let mut small = [0xff; 512];
+        mark_frame(&mut small, &fx_only);
+        assert_eq!(frame_len(&small), LEGACY_SIZE);
+        assert_eq!(area_of_frame(&small, &fx_only), None);
     }
 
     #[test]
