@@ -4,7 +4,7 @@ use anyhow::Result;
 use user_programs::protocol::End;
 use xtask::guest::{Failure, Guest, Lost};
 use xtask::machine::Options;
-use xtask::testing::Machine;
+use xtask::testing::{Machine, under_test};
 
 static ROUSE: Machine = Machine::rouse(Options::default);
 
@@ -94,8 +94,8 @@ fn failure_of(options: &Options, script: &str) -> Failure {
 
 #[test]
 fn a_time_limit_and_a_switched_off_machine_are_told_apart() {
-    let limited = Options { timeout: Some(20), checked: true, ..Options::default() };
+    let limited = under_test(Options { timeout: Some(20), ..Options::default() });
     assert_eq!(failure_of(&limited, "sleep 1000"), Failure::TimedOut);
-    let options = Options { timeout: Some(120), checked: true, ..Options::default() };
+    let options = under_test(Options { timeout: Some(120), ..Options::default() });
     assert_eq!(failure_of(&options, "poweroff -f; sleep 1000"), Failure::PoweredOff);
 }

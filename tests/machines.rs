@@ -2,9 +2,10 @@
 
 use xtask::guest::Guest;
 use xtask::machine::{Model, Options};
+use xtask::testing::under_test;
 
 fn starts_on(options: &Options) {
-    let options = Options { timeout: Some(120), ..options.clone() };
+    let options = under_test(Options { timeout: Some(120), ..options.clone() });
     let mut guest = Guest::start(&options).unwrap_or_else(|error| panic!("{options:?}: {error:#}"));
     let output = guest.shell("echo up").unwrap_or_else(|error| panic!("{options:?}: {error:#}"));
     assert_eq!(output.text(), "up\n", "{options:?}");

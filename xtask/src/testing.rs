@@ -46,21 +46,20 @@ impl Machine {
     }
 
     fn options(&self) -> Options {
-        let mut options = (self.options)();
-        options.timeout = options.timeout.or(Some(TIME_LIMIT_SECONDS));
-        options.checked = true;
-        if self.linux {
-            return options.on_linux();
-        }
-        if let Ok(kernel) = std::env::var("ROUSE_TEST_KERNEL") {
-            options.kernel = kernel;
-        }
-        options
+        let options = under_test((self.options)());
+        if self.linux { options.on_linux() } else { options }
     }
 
     fn name(&self) -> &'static str {
         if self.linux { "Linux" } else { "Rouse" }
     }
+}
+
+/// A machine for a test: with the kernel's own checks, a time limit, and the kernel that `ROUSE_TEST_KERNEL` names.
+#[must_use]
+pub fn under_test(options: Options) -> Options {
+    let kernel = std::env::var("ROUSE_TEST_KERNEL").unwrap_or_else(|_| options.kernel.clone());
+    Options { kernel, checked: true, timeout: options.timeout.or(Some(TIME_LIMIT_SECONDS)), ..options }
 }
 
 /// Runs each shell script on both machines, and fails with a list of those whose output or status differ.
