@@ -2,17 +2,22 @@
 
 use crate::guest::Lost;
 use crate::machine::Options;
-use crate::{console, exec};
+use crate::{console, doctor, exec, image, packages};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Rouse: builds the kernel and starts it in QEMU.
-///
-/// Without a command, this terminal becomes the machine's console; leave with `poweroff` or Ctrl-A X.
+/// Builds Rouse and starts it in QEMU
 #[derive(Debug, Parser)]
-#[command(name = "cargo run --", version, max_term_width = 110)]
+#[command(
+    name = "rouse",
+    bin_name = "cargo run --",
+    version,
+    max_term_width = 120,
+    after_help = "Without a command, this terminal becomes the machine's console; leave with `poweroff` or Ctrl-A X."
+)]
 struct Arguments {
     #[command(subcommand)]
     action: Option<Action>,
@@ -37,6 +42,18 @@ enum Action {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
         command: Vec<OsString>,
     },
+    /// Make a hybrid image for USB sticks and CDs, for BIOS and UEFI
+    Image {
+        /// The file to write
+        #[arg(long, short, default_value = "rouse.iso", value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Say what is installed, what is missing, and what would be done about it
+    Doctor {
+        /// Also provide what is missing
+        #[arg(long)]
+        fix: bool,
+    },
 }
 
 /// Does what the command line asks for.
@@ -58,8 +75,13 @@ pub fn main() -> ExitCode {
 }
 
 fn act(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.options.yes {
+        packages::assume_yes();
+    }
     match &arguments.action {
         None => console::run(&arguments.options),
         Some(Action::Exec { tty, command }) => exec::run(&arguments.options, command, *tty),
+        Some(Action::Image { output }) => image::run(&arguments.options, output).map(|()| ExitCode::SUCCESS),
+        Some(Action::Doctor { fix }) => doctor::run(*fix),
     }
 }

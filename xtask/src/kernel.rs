@@ -1,10 +1,10 @@
 //! The kernel that is to be started: Rouse, built here; Debian's Linux; or any file.
 
-use crate::packages::{self, run_quietly};
+use crate::packages;
 use crate::toolchain::{self, TARGET, Target};
-use crate::{linux, paths};
+use crate::{linux, paths, symbols};
 use anyhow::{Context, Result, bail};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Compiler flags that a person has set for their own programs do not suit a kernel.
@@ -93,8 +93,8 @@ pub fn build(profile: Profile) -> Result<PathBuf> {
         let flag = format!("target.{TARGET}.rustflags=['--sysroot={}']", sysroot.display());
         command.args(["--config", &flag]);
     }
-    let built = folder.join(TARGET).join(name).join("rouse");
-    if !built.exists() {
+    let linked = folder.join(TARGET).join(name).join("rouse");
+    if !linked.exists() {
         crate::progress::step("compiling the kernel (a minute the first time)");
     }
     // Cargo says what is wrong with the code on standard error, and that is for the person to see.
@@ -103,15 +103,16 @@ pub fn build(profile: Profile) -> Result<PathBuf> {
     if !status.success() {
         bail!("the kernel does not compile");
     }
-    crate::symbols::filled(&built)
+    with_symbols(&linked)
 }
 
-/// A copy of a kernel without symbols and debugging information, for an image.
-///
-/// # Errors
-/// There is no tool for it, or the file is no ELF.
-pub fn stripped(kernel: &std::path::Path) -> Result<PathBuf> {
-    let small = kernel.with_extension("stripped");
-    run_quietly(Command::new("strip").arg("--strip-all").arg("-o").arg(&small).arg(kernel))?;
-    Ok(small)
+/// The linked kernel with its symbol table, made anew when the kernel is newer.
+fn with_symbols(linked: &Path) -> Result<PathBuf> {
+    let filled = linked.with_extension("elf");
+    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    if changed(&filled) < changed(linked) {
+        let content = std::fs::read(linked).with_context(|| linked.display().to_string())?;
+        paths::write_whole(&filled, &symbols::fill(&content)?)?;
+    }
+    Ok(filled)
 }

@@ -19,8 +19,10 @@
 
 pub mod cli;
 pub mod console;
+pub mod doctor;
 pub mod exec;
 pub mod guest;
+pub mod image;
 pub mod initrd;
 pub mod kernel;
 pub mod libraries;

@@ -42,10 +42,10 @@ pub struct Options {
     #[arg(long, value_name = "SIZE", default_value = "512M", global = true)]
     pub memory: String,
     /// The machine that QEMU plays
-    #[arg(long, value_enum, default_value_t = Model::Q35, global = true)]
+    #[arg(long, value_enum, value_name = "q35|pc|microvm", hide_possible_values = true, default_value_t = Model::Q35, global = true)]
     pub machine: Model,
     /// The firmware
-    #[arg(long, value_enum, default_value_t = Firmware::Bios, global = true)]
+    #[arg(long, value_enum, value_name = "bios|uefi", hide_possible_values = true, default_value_t = Firmware::Bios, global = true)]
     pub firmware: Firmware,
     /// The processor's model, as QEMU names it (default: QEMU's default; max: all it has)
     #[arg(long, value_name = "MODEL", global = true)]
@@ -128,9 +128,6 @@ impl Options {
     /// # Errors
     /// Something cannot be provided.
     pub fn command(&self, words: &[String]) -> Result<Command> {
-        if self.yes {
-            packages::assume_yes();
-        }
         packages::ensure(&[packages::QEMU])?;
         let kernel = self.kernel();
         let profile = if self.checked { Profile::Checked } else { Profile::Fast };

@@ -11,7 +11,6 @@ use elf::ElfBytes;
 use elf::abi::{PT_LOAD, SHF_EXECINSTR, STT_FUNC, STT_NOTYPE};
 use elf::endian::LittleEndian;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 const SECTION: &str = ".rouse.symbols";
 const MAGIC: &[u8; 8] = b"ROUSESYM";
@@ -20,17 +19,6 @@ const BASE: u64 = 0xffff_ffff_8000_0000;
 const PAGE: usize = 4096;
 /// Longer names are cut: generic ones can run to kilobytes.
 const NAME_MAX: usize = 160;
-
-/// Writes a copy of a linked kernel that knows its own symbols, beside it, and returns where.
-///
-/// # Errors
-/// The file cannot be read or written, or is not a kernel that has room for the table.
-pub fn filled(kernel: &Path) -> Result<PathBuf> {
-    let linked = std::fs::read(kernel).with_context(|| format!("reading {}", kernel.display()))?;
-    let file = kernel.with_extension("elf");
-    std::fs::write(&file, fill(&linked)?).with_context(|| format!("writing {}", file.display()))?;
-    Ok(file)
-}
 
 /// The kernel's bytes, with the table.
 ///
