@@ -6,7 +6,7 @@
 //! | wait until something is so | [`WaitQueue`], [`wait_until`] | no |
 //! | wait for an interrupt | [`Event`] | [`Event::notify`] yes |
 //! | exclusive use across an `.await` | [`Mutex`], [`RwLock`] | no |
-//! | hand values from task to task | [`channel`] | no |
+//! | hand values from task to task | [`channel()`] | no |
 //! | be told, again and again, that a queue was woken | [`Observer`] | no |
 //!
 //! Waiting for several things at once needs nothing from here: `futures_util::{select_biased, future::join, …}` work on these
