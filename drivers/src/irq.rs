@@ -32,6 +32,14 @@ impl IrqLine {
         IrqLine { line, event, control }
     }
 
+    /// Lets the line through, without waiting.
+    ///
+    /// Lines begin masked, and an edge that comes while its line is masked is gone for good, with the line left high. So the driver
+    /// of a device that may have interrupted before arms the line, serves the device once, and only then waits.
+    pub fn arm(&mut self) {
+        self.control.unmask(self.line);
+    }
+
     /// Waits until the device has interrupted since the last wait. An interrupt that came in between is not lost.
     ///
     /// # Cancel safety

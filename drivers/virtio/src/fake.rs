@@ -1,11 +1,13 @@
 //! The host's side of a virtio device, for tests: it finds the rings in memory as a device does, by the addresses it was told.
 //!
-//! It is strict. It looks at a queue only after its doorbell, interrupts only when it was asked to, and reaches memory only through
-//! frames that are in use: a driver that forgets a doorbell, a wish, or to keep a page, fails its test.
+//! It is strict. It looks at a queue only after its doorbell, interrupts only when it was asked to, loses an interrupt whose line is
+//! still masked, and reaches memory only through frames that are in use: a driver that forgets a doorbell, a wish, to arm a line, or
+//! to keep a page, fails its test.
 //!
 //! Next: the tests at the end of `block.rs`, then of `console.rs`.
 
 use std::boxed::Box;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::vec::Vec;
 
@@ -50,8 +52,33 @@ struct State {
     generation: u32,
     config_changed: bool,
     queues: Vec<Queue>,
-    /// One event for each group, then one for the configuration; or one for all.
-    events: Vec<&'static Event>,
+    /// One line for each group, then one for the configuration; or one for all.
+    lines: Vec<&'static Line>,
+}
+
+/// An edge-triggered line.
+#[derive(Default)]
+struct Line {
+    event: Event,
+    is_armed: AtomicBool,
+}
+
+impl Line {
+    fn raise(&self) {
+        if self.is_armed.load(Ordering::Relaxed) {
+            self.event.notify();
+        }
+    }
+}
+
+impl IrqControl for Line {
+    fn unmask(&self, _line: u32) {
+        self.is_armed.store(true, Ordering::Relaxed);
+    }
+
+    fn mask(&self, _line: u32) {
+        self.is_armed.store(false, Ordering::Relaxed);
+    }
 }
 
 #[derive(Clone, Default)]
@@ -73,18 +100,11 @@ pub(crate) struct Chain {
     pub(crate) buffers: Vec<(u64, usize, bool)>,
 }
 
-struct NoControl;
-
-impl IrqControl for NoControl {
-    fn unmask(&self, _line: u32) {}
-    fn mask(&self, _line: u32) {}
-}
-
 impl FakeDevice {
     pub(crate) fn new(shape: Shape) -> FakeDevice {
         let queues = vec![Queue::default(); shape.queues];
         let state =
-            State { shape, accepted: 0, status: 0, generation: 0, config_changed: false, queues, events: Vec::new() };
+            State { shape, accepted: 0, status: 0, generation: 0, config_changed: false, queues, lines: Vec::new() };
         FakeDevice { state: Arc::new(Mutex::new(state)), pages: Box::leak(Box::new(HostPages::new())) }
     }
 
@@ -206,7 +226,7 @@ impl FakeDevice {
         self.write(ring.used.0 + 2, &queue.used.to_le_bytes());
         if is_wanted {
             let group = if state.shape.has_vectors { queue.group } else { 0 };
-            state.events[group].notify();
+            state.lines[group].raise();
         }
     }
 
@@ -218,7 +238,7 @@ impl FakeDevice {
         if let Some(ring) = queue.ring {
             self.write(ring.used.0 + 2, &index.to_le_bytes());
         }
-        state.events.iter().for_each(|event| event.notify());
+        state.lines.iter().for_each(|line| line.raise());
     }
 
     /// Changes the configuration, and interrupts.
@@ -227,7 +247,7 @@ impl FakeDevice {
         state.shape.config[offset..offset + bytes.len()].copy_from_slice(bytes);
         state.generation += 1;
         state.config_changed = true;
-        state.events.last().expect("connected").notify();
+        state.lines.last().expect("connected").raise();
     }
 
     /// Says that it has failed, and interrupts.
@@ -235,7 +255,7 @@ impl FakeDevice {
         let mut state = self.state();
         state.status |= status::NEEDS_RESET;
         state.config_changed = true;
-        state.events.last().expect("connected").notify();
+        state.lines.last().expect("connected").raise();
     }
 }
 
@@ -272,17 +292,16 @@ impl Transport for FakeTransport {
     }
 
     fn connect(&mut self, groups: usize) -> Result<Lines> {
-        static CONTROL: NoControl = NoControl;
         let mut state = self.0.state();
         let count = if state.shape.has_vectors { groups + 1 } else { 1 };
-        state.events = (0..count).map(|_| &*Box::leak(Box::new(Event::new()))).collect();
+        state.lines = (0..count).map(|_| &*Box::leak(Box::new(Line::default()))).collect();
         let concern = |index| match index {
             _ if count == 1 => Concern::Everything,
             index if index == groups => Concern::Configuration,
             index => Concern::Group(index),
         };
-        let line = |(index, event): (usize, &&'static Event)| (IrqLine::new(0, event, &CONTROL), concern(index));
-        Ok(Lines(state.events.iter().enumerate().map(line).collect()))
+        let line = |(index, line): (usize, &&'static Line)| (IrqLine::new(0, &line.event, *line), concern(index));
+        Ok(Lines(state.lines.iter().enumerate().map(line).collect()))
     }
 
     fn set_queue(&mut self, queue: u16, group: usize, size: u16, addresses: RingAddresses) -> Result<()> {

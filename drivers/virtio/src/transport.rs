@@ -55,9 +55,11 @@ impl Lines {
     pub(crate) async fn serve(self, handle: impl Fn(Concern) + Send + Sync) {
         let handle = &handle;
         let loops = self.0.into_iter().map(|(mut line, concern)| async move {
+            // The device has been live since before this ran: what it said until now is served first, see IrqLine::arm.
+            line.arm();
             loop {
-                line.wait().await;
                 handle(concern);
+                line.wait().await;
             }
         });
         futures_util::future::join_all(loops).await;

@@ -91,6 +91,8 @@ pub struct Platform {
     pub reset: Option<(Register, u8)>,
     /// The CMOS register that holds the century, or 0.
     pub century: u8,
+    /// The table DSDT, header included: what describes devices that cannot be enumerated.
+    pub dsdt: &'static [u8],
 }
 
 impl Platform {
@@ -117,6 +119,7 @@ impl Platform {
             power_off: PowerOff { pm1a: None, pm1b: None, sleep_control: None, enable: None },
             reset: None,
             century: 0,
+            dsdt: &[],
         }
     }
 
@@ -166,7 +169,7 @@ pub fn init(info: &'static BootInfo) {
             Platform::without_acpi()
         }
     };
-    log::debug!("{platform:x?}");
+    log::debug!("{:x?}", Platform { dsdt: &[], ..platform.clone() });
     let _ = PLATFORM.try_init_once(|| platform);
 }
 
@@ -215,8 +218,8 @@ impl Platform {
     }
 
     fn note_fixed(&mut self, fadt: &Fadt, tables: &AcpiTables<Memory>) {
-        let types =
-            fadt.dsdt_address().ok().and_then(|address| madt::power_off_types(tables_bytes(tables, address as u64)));
+        self.dsdt = fadt.dsdt_address().map_or(&[], |address| tables_bytes(tables, address as u64));
+        let types = madt::power_off_types(self.dsdt);
         let port = |register: Option<GenericAddress>| match register.and_then(register_of)? {
             Register::Port(port) => Some(port),
             Register::Memory(_) => None,

@@ -229,6 +229,17 @@ fn requests_that_come_while_the_device_works_do_not_ring_again() {
 }
 
 #[test]
+fn a_request_done_before_the_driver_first_runs_is_noticed() {
+    let host = Host::new(shape());
+    let (disk, mut run) = host.start();
+    let mut read = disk.submit(read_request(&host));
+    assert!(poll_request(&mut read).is_pending());
+    host.complete(Pick::Oldest);
+    run.turn();
+    assert_eq!(poll_request(&mut read), Poll::Ready(Ok(())));
+}
+
+#[test]
 fn a_device_that_fails_ends_everything_with_eio() {
     let host = Host::new(shape());
     let (disk, mut run) = host.start();

@@ -1,6 +1,7 @@
 //! Virtio over MMIO: one small window of registers and one interrupt line, as QEMU's microvm has them.
 //!
-//! Such devices cannot be enumerated. The kernel is told of them on its command line ([`parse_parameter`]) or by ACPI. Version 1 of
+//! Such devices cannot be enumerated. The kernel is told of them on its command line ([`parse_parameter`]) or by ACPI
+//! ([`described_by_acpi`]). Version 1 of
 //! the registers, from before Virtio 1.0, is what QEMU offers unless told `virtio-mmio.force-legacy=false`; it differs in how a
 //! queue's address is given and is understood here too.
 //!
@@ -49,26 +50,58 @@ const LEGACY: u32 = 1;
 const MODERN: u32 = 2;
 const CONFIG_CHANGED: u32 = 2;
 
-/// What the command line says of one device: `virtio_mmio.device=SIZE@ADDRESS:IRQ[:ID]`, as Linux has it.
+/// Where a device is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Parameter {
+pub struct Place {
     /// The length of its window in bytes.
     pub size: usize,
     /// Where its window lies.
     pub address: PhysAddr,
-    /// Its interrupt line.
+    /// Its interrupt line, by global number.
     pub irq: u32,
+    /// Whether the line is level-triggered (active high), rather than edge-triggered.
+    pub is_level_triggered: bool,
 }
 
-/// Reads what follows `virtio_mmio.device=`, such as `512@0xfeb00000:5`; `None` if it makes no sense.
-pub fn parse_parameter(value: &str) -> Option<Parameter> {
+/// Reads what follows `virtio_mmio.device=` on the command line, `SIZE@ADDRESS:IRQ[:ID]` as Linux has it, such as
+/// `512@0xfeb00000:5`; `None` if it makes no sense.
+pub fn parse_parameter(value: &str) -> Option<Place> {
     let (size, rest) = value.split_once('@')?;
     let mut rest = rest.split(':');
     let (address, irq) = (rest.next()?, rest.next()?);
     let size = parse_size(size)?;
     let irq = u32::try_from(parse_number(irq)?).ok()?;
     (size > register::CONFIG as u64).then_some(())?;
-    Some(Parameter { size: usize::try_from(size).ok()?, address: PhysAddr(parse_number(address)?), irq })
+    let address = PhysAddr(parse_number(address)?);
+    Some(Place { size: usize::try_from(size).ok()?, address, irq, is_level_triggered: false })
+}
+
+/// The devices that the ACPI table DSDT describes: those with the hardware id `LNRO0005`.
+///
+/// The table is a program for an interpreter that this kernel does not have. But a device's resources are a constant in it, a
+/// template of a memory range and an interrupt (ACPI 6.4, sections 6.4.3.4 and 6.4.3.6) that follows the id, so it is looked for.
+pub fn described_by_acpi(dsdt: &[u8]) -> impl Iterator<Item = Place> + '_ {
+    const ID: &[u8] = b"LNRO0005\0";
+    let ids = dsdt.windows(ID.len()).enumerate().filter(|(_, bytes)| *bytes == ID);
+    ids.filter_map(|(at, _)| parse_resources(&dsdt[at + ID.len()..]))
+}
+
+fn parse_resources(bytes: &[u8]) -> Option<Place> {
+    const MEMORY: &[u8] = &[0x86, 9, 0];
+    const INTERRUPT: &[u8] = &[0x89, 6, 0];
+    const IS_EDGE: u8 = 1 << 1;
+    /// How far behind the id a template may lie.
+    const REACH: usize = 64;
+    let number = |bytes: &[u8], at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let start = bytes.windows(MEMORY.len()).take(REACH).position(|bytes| bytes == MEMORY)?;
+    let (memory, rest) = bytes[start..].split_at_checked(12)?;
+    let interrupt = rest.get(..9).filter(|interrupt| interrupt.starts_with(INTERRUPT))?;
+    Some(Place {
+        address: PhysAddr(number(memory, 4)?.into()),
+        size: number(memory, 8)? as usize,
+        irq: number(interrupt, 5)?,
+        is_level_triggered: interrupt[3] & IS_EDGE == 0,
+    })
 }
 
 fn parse_size(text: &str) -> Option<u64> {
@@ -218,9 +251,29 @@ mod tests {
 
     #[test]
     fn the_parameter_that_qemu_appends_is_understood() {
-        let expected = Parameter { size: 512, address: PhysAddr(0xfeb0_0e00), irq: 12 };
+        let expected = Place { size: 512, address: PhysAddr(0xfeb0_0e00), irq: 12, is_level_triggered: false };
         assert_eq!(parse_parameter("512@0xfeb00e00:12"), Some(expected));
-        assert_eq!(parse_parameter("1K@0xfeb00e00:12:3"), Some(Parameter { size: 1024, ..expected }));
+        assert_eq!(parse_parameter("1K@0xfeb00e00:12:3"), Some(Place { size: 1024, ..expected }));
+    }
+
+    /// A piece of the table that QEMU's microvm has.
+    const DSDT: &[u8] = b"[\x82B\x04VR23\x08_HID\rLNRO0005\0\x08_UID\n\x17\x08_CCA\x01\x08_CRS\x11\x1a\n\x17\
+        \x86\t\0\x01\0.\xb0\xfe\0\x02\0\0\x89\x06\0\x01\x01/\0\0\0y\0[\x82B\x04VR22\x08_HID\rLNRO0005\0\x08_UID\n\x16\x08_CCA\x01\
+        \x08_CRS\x11\x1a\n\x17\x86\t\0\x01\0,\xb0\xfe\0\x02\0\0\x89\x06\0\x01\x01.\0\0\0y\0";
+
+    #[test]
+    fn the_devices_of_qemus_microvm_are_found_in_its_acpi_table() {
+        let first = Place { size: 512, address: PhysAddr(0xfeb0_2e00), irq: 47, is_level_triggered: true };
+        let second = Place { address: PhysAddr(0xfeb0_2c00), irq: 46, ..first };
+        assert!(described_by_acpi(DSDT).eq([first, second]));
+    }
+
+    #[test]
+    fn a_table_that_is_cut_off_anywhere_describes_fewer_devices() {
+        for len in 0..DSDT.len() {
+            assert!(described_by_acpi(&DSDT[..len]).count() <= 2);
+        }
+        assert_eq!(described_by_acpi(&[0x86; 100]).count(), 0);
     }
 
     #[test]
