@@ -12,12 +12,14 @@ pub mod input;
 mod ioctl;
 pub mod job_control;
 pub mod output;
+pub mod screen;
 pub mod terminal;
 pub mod terminals;
 pub mod termios;
 
 pub(crate) use abi::{Errno, Result};
 pub use job_control::{Caller, JobControl};
+pub use screen::Screen;
 pub use terminal::{Terminal, WindowSize};
 pub use terminals::Terminals;
 pub use termios::Termios;

@@ -131,7 +131,7 @@ impl Grid {
         (self.inserts, self.newline_returns, self.wraps, self.is_relative) = (false, false, true, false);
         (self.shows_cursor, self.has_application_keys, self.is_reversed) = (true, false, false);
         (self.charsets, self.shifted) = ([Charset::Ascii, Charset::Ascii], false);
-        self.tab_stops.iter_mut().enumerate().for_each(|(column, stop)| *stop = column % 8 == 0);
+        self.tab_stops.iter_mut().enumerate().for_each(|(column, stop)| *stop = column.is_multiple_of(8));
         (self.row, self.column, self.wraps_next) = (0, 0, false);
         self.save();
         self.erase_screen(Part::All);

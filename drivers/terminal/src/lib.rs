@@ -26,6 +26,7 @@ pub mod painter;
 mod panic_screen;
 mod sequences;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use drivers::display::FrameBuffer;
@@ -41,7 +42,7 @@ use sequences::Interpreter;
 /// A terminal on a screen.
 pub struct Terminal {
     filter: Filter,
-    parser: vte::Parser,
+    parser: Box<vte::Parser>,
     grid: Grid,
     painter: Painter,
     /// What is on the screen, row by row.
@@ -64,7 +65,7 @@ impl Terminal {
         shadow.try_reserve_exact(cells).map_err(|_| Errno::ENOMEM)?;
         shadow.resize(cells, Cell::BLANK);
         let mut terminal =
-            Terminal { filter: Filter::new(), parser: vte::Parser::new(), grid, painter, shadow, drawn_cursor: None };
+            Terminal { filter: Filter::new(), parser: Box::default(), grid, painter, shadow, drawn_cursor: None };
         terminal.painter.clear();
         terminal.flush();
         Ok(terminal)

@@ -100,7 +100,7 @@ pub(crate) fn is_sound(frame: &FrameBuffer) -> bool {
 pub struct Painter {
     frame: FrameBuffer,
     font: Font,
-    palette: [Colour; 256],
+    palette: Vec<Colour>,
     /// A line of pixels under construction.
     line: Vec<u8>,
     /// The steps between two colours, and which two.
@@ -124,8 +124,9 @@ impl Painter {
         let len = frame.width * frame.format.bytes;
         line.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
         line.resize(len, 0);
-        let mut palette = [[0; 3]; 256];
-        palette.iter_mut().zip(0..=255).for_each(|(colour, number)| *colour = standard(number));
+        let mut palette = Vec::new();
+        palette.try_reserve_exact(256).map_err(|_| Errno::ENOMEM)?;
+        palette.extend((0..=255).map(standard));
         let font = Font::for_width(frame.width);
         Ok(Painter { frame, font, palette, line, steps: [[0; 4]; STEPS], steps_of: None, is_stale: false })
     }

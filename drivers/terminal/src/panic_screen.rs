@@ -45,7 +45,7 @@ impl PanicScreen {
         for character in text.chars() {
             // Relaxed: one CPU reports a panic.
             let place = self.place.load(Ordering::Relaxed) % cells;
-            if place % columns == 0 {
+            if place.is_multiple_of(columns) {
                 (0..columns).for_each(|column| self.draw(place + column, ' '));
             }
             let next = if character == '\n' { place - place % columns + columns } else { place + 1 };
