@@ -33,6 +33,8 @@ pub struct Events {
     pub signals: u64,
     /// How many bytes were taken; the others find no room now.
     pub taken: usize,
+    /// A signal has flushed the queues.
+    pub has_flushed: bool,
 }
 
 impl Events {
@@ -169,7 +171,7 @@ impl Discipline {
 
     /// How many bytes from the line can be taken now. In canonical mode without a complete line there is always room for one
     /// more: a line that is too long loses its last characters, but can still be ended.
-    fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         let reserve = if self.has_input(PARMRK) { 3 } else { 1 };
         match (INPUT_CAPACITY - self.input.len()).saturating_sub(reserve) {
             0 if self.is_canonical() && !self.input.has_line() => 1,
@@ -280,6 +282,7 @@ impl Discipline {
         if !self.has_local(NOFLSH) {
             self.output.flush();
             self.flush_input();
+            events.has_flushed = true;
         }
         if self.has_input(IXON) {
             self.is_stopped = false;

@@ -26,6 +26,9 @@ impl TerminalFile {
     pub(super) fn new(terminal: Arc<Terminal>) -> TerminalFile {
         let generation = terminal.change(|state| {
             state.opens += 1;
+            if let Some(pty) = &mut state.pty {
+                pty.is_slave_closed = false;
+            }
             state.generation
         });
         if let Some(channel) = terminal.channel() {

@@ -188,7 +188,8 @@ fn drained(terminal: &Terminal) -> Result<usize, Stop> {
     if terminal.unsent() == 0 || terminal.channel().is_none() { Ok(0) } else { Err(Stop::WouldBlock) }
 }
 
-fn flush(terminal: &Terminal, which: usize) -> Result<usize, Stop> {
+/// TCFLSH.
+pub(super) fn flush(terminal: &Terminal, which: usize) -> Result<usize, Stop> {
     let which = u32::try_from(which).map_err(|_| Errno::EINVAL)?;
     if !matches!(which, TCIFLUSH | TCOFLUSH | TCIOFLUSH) {
         return Err(Errno::EINVAL.into());
@@ -199,6 +200,9 @@ fn flush(terminal: &Terminal, which: usize) -> Result<usize, Stop> {
         }
         if which != TCIFLUSH {
             state.discipline.output.flush();
+        }
+        if let Some(pty) = &mut state.pty {
+            pty.note_flush(which != TCOFLUSH, which != TCIFLUSH);
         }
     });
     Ok(0)

@@ -2,7 +2,8 @@
 //!
 //! - [`termios`]: the settings. - [`discipline`]: echo, editing, signals; a pure machine with an [`input`] and an [`output`] queue.
 //! - [`job_control`]: the rules of sessions and process groups. - [`terminal`], [`file`], [`ioctl`]: the terminal and its open files.
-//! - [`terminals`]: all of them, with /dev/tty and /dev/console.
+//! - [`terminals`]: all of them, with /dev/tty and /dev/console. - [`screen`]: a screen and a keyboard as a line.
+//! - [`pty`]: pseudo-terminals.
 //!
 //! Next: `termios.rs`.
 
@@ -12,10 +13,13 @@ pub mod input;
 mod ioctl;
 pub mod job_control;
 pub mod output;
+pub mod pty;
 pub mod screen;
 pub mod terminal;
 pub mod terminals;
 pub mod termios;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use abi::{Errno, Result};
 pub use job_control::{Caller, JobControl};

@@ -5,9 +5,9 @@
 //!                                                                                  └── MasterFile (pseudo-terminal)
 //! ```
 //!
-//! Everything is an attempt under one short spin lock. Programs wait on [`Terminal::ready`]. The lower side is either a
-//! [`ByteChannel`], served by the future that [`Terminal::with_channel`] returns, or the master of a pseudo-terminal, which calls
-//! [`Terminal::receive`] and [`Terminal::take_output`] itself.
+//! Everything is an attempt under one short spin lock. Programs wait on its `ready` queue. The lower side is either a [`ByteChannel`],
+//! served by the future that [`Terminals::add`] returns, or the master of a pseudo-terminal, which calls [`Terminal::receive`] and
+//! takes the output itself.
 //!
 //! A hang-up (the line is gone, or the session's leader is) raises the terminal's generation: files opened before it read the end
 //! of file and can do nothing else (POSIX 11.1.10).
@@ -29,6 +29,7 @@ use fs::{PollEvents, Sink, Source, Stop};
 
 use super::discipline::{Discipline, Events};
 use super::job_control::{self, Caller, JobControl, Ownership};
+use super::pty::Pty;
 use super::terminals::Terminals;
 use super::termios::Termios;
 use crate::tty::{Errno, Result};
@@ -68,6 +69,8 @@ pub(super) struct State {
     /// How many hang-ups there were.
     pub(super) generation: u64,
     timed_read: Option<TimedRead>,
+    /// What a slave of a pseudo-terminal has besides.
+    pub(super) pty: Option<Pty>,
 }
 
 /// A terminal.
@@ -88,7 +91,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// A terminal whose lower side calls [`Terminal::receive`] and [`Terminal::take_output`].
+    /// A terminal over `channel`, or over the master of a pseudo-terminal.
     ///
     /// # Errors
     ///
@@ -108,6 +111,7 @@ impl Terminal {
             opens: 0,
             generation: 0,
             timed_read: None,
+            pty: None,
         };
         Ok(Arc::new(Terminal {
             device,
@@ -132,6 +136,17 @@ impl Terminal {
     /// The channel below, unless this is a pseudo-terminal.
     pub(super) fn channel(&self) -> Option<&Arc<dyn ByteChannel>> {
         self.channel.as_ref()
+    }
+
+    /// May it be opened by its name?
+    ///
+    /// # Errors
+    ///
+    /// `EIO`: a slave that is locked, or has lost its master.
+    pub(super) fn check_open(&self) -> Result<()> {
+        let state = self.state.lock();
+        let is_refused = state.pty.as_ref().is_some_and(|pty| pty.is_locked || pty.is_orphaned);
+        if is_refused { Err(Errno::EIO) } else { Ok(()) }
     }
 
     /// Whether somebody has it for himself.
@@ -168,6 +183,9 @@ impl Terminal {
             state.opens -= 1;
             if state.opens == 0 {
                 state.is_exclusive = false;
+                if let Some(pty) = &mut state.pty {
+                    pty.is_slave_closed = true;
+                }
             }
             state.opens == 0
         });
@@ -229,7 +247,7 @@ impl Terminal {
             return false;
         }
         let Some(terminals) = self.jobs() else { return true };
-        let now = (terminals.now)();
+        let now = terminals.timers.now();
         match &state.timed_read {
             Some(read) if read.seen == there && now < read.deadline => false,
             Some(read) if read.seen == there && now < read.deadline.saturating_add(STALE_AFTER) => true,
@@ -327,12 +345,42 @@ impl Terminal {
     /// Takes bytes from the line; returns how many found room.
     pub fn receive(&self, bytes: &[u8]) -> usize {
         let mut state = self.state.lock();
-        let events = state.discipline.receive(bytes);
-        self.push_output(&mut state);
+        let events = self.receive_locked(&mut state, bytes);
         let foreground = state.ownership.foreground;
         drop(state);
         self.announce(events, foreground);
         events.taken
+    }
+
+    /// Takes a part of what the master's writer gives; returns how much.
+    pub(super) fn receive_from(&self, source: &mut dyn Source) -> usize {
+        let mut state = self.state.lock();
+        let mut chunk = [0; 256];
+        let room = state.discipline.room().min(chunk.len());
+        let taken = if room == 0 { 0 } else { source.take(&mut chunk[..room]) };
+        let events = self.receive_locked(&mut state, &chunk[..taken]);
+        let foreground = state.ownership.foreground;
+        drop(state);
+        if taken > 0 {
+            self.announce(events, foreground);
+        }
+        taken
+    }
+
+    fn receive_locked(&self, state: &mut State, bytes: &[u8]) -> Events {
+        let was_stopped = state.discipline.is_stopped();
+        let events = state.discipline.receive(bytes);
+        let is_stopped = state.discipline.is_stopped();
+        if let Some(pty) = &mut state.pty {
+            if is_stopped != was_stopped {
+                pty.note_flow(is_stopped);
+            }
+            if events.has_flushed {
+                pty.note_flush(true, true);
+            }
+        }
+        self.push_output(state);
+        events
     }
 
     fn announce(&self, events: Events, foreground: i32) {
@@ -348,18 +396,38 @@ impl Terminal {
         self.state.lock().discipline.can_receive()
     }
 
-    /// Takes output for the line, unless ^S holds it back; returns how much.
-    pub fn take_output(&self, into: &mut [u8]) -> usize {
+    /// Copies output to the master's reader, unless ^S holds it back; returns how much.
+    pub(super) fn copy_output(&self, sink: &mut dyn Sink) -> usize {
         let mut state = self.state.lock();
-        if state.discipline.is_stopped() {
-            return 0;
+        let mut copied = 0;
+        while sink.remaining() > 0 && !state.discipline.is_stopped() && !state.discipline.output.is_empty() {
+            let front = state.discipline.output.front();
+            let wanted = front.len().min(sink.remaining());
+            let taken = sink.put(&front[..wanted]);
+            state.discipline.output.consume(taken);
+            copied += taken;
+            if taken < wanted {
+                break;
+            }
         }
-        let taken = state.discipline.output.take(into);
         drop(state);
-        if taken > 0 {
+        if copied > 0 {
             self.ready.wake_all();
         }
-        taken
+        copied
+    }
+
+    /// The master of this pseudo-terminal was closed: a hang-up, and the name is free.
+    pub(super) fn master_closed(&self) {
+        self.change(|state| {
+            if let Some(pty) = &mut state.pty {
+                pty.is_orphaned = true;
+            }
+        });
+        if let Some(terminals) = self.terminals.upgrade() {
+            terminals.remove(self);
+        }
+        self.hang_up();
     }
 
     /// Hands output to the channel, as much as it takes.
@@ -447,7 +515,11 @@ impl Terminal {
     /// Changes the settings.
     pub(super) fn set_termios(&self, termios: Termios) {
         let mut state = self.state.lock();
-        state.discipline.set_termios(termios);
+        let State { discipline, pty, .. } = &mut *state;
+        if let Some(pty) = pty {
+            pty.note_settings(discipline.termios(), &termios);
+        }
+        discipline.set_termios(termios);
         self.push_output(&mut state);
         drop(state);
         self.notify_all();

@@ -13,13 +13,13 @@ use core::pin::pin;
 use core::task::Poll;
 
 use drivers::console::ByteChannel;
-use executor::Instant;
 use executor::sync::{Event, SpinLock};
 use executor::time::TimerHandle;
 use fs::{FileOps, OpenFlags};
 
 use super::file::TerminalFile;
 use super::job_control::{Caller, JobControl};
+use super::pty::{MOST, MULTIPLEXER, MasterFile, SLAVE_MAJOR};
 use super::terminal::Terminal;
 use super::termios::Termios;
 use crate::tty::{Errno, Result};
@@ -32,7 +32,7 @@ pub const CONSOLE: (u32, u32) = (5, 1);
 /// The terminals of the machine.
 pub struct Terminals {
     pub(super) jobs: Arc<dyn JobControl>,
-    pub(super) now: fn() -> Instant,
+    pub(super) timers: TimerHandle,
     list: SpinLock<Vec<Arc<Terminal>>>,
     console: SpinLock<Option<Arc<Terminal>>>,
     /// Notified when a read begins that VTIME limits.
@@ -40,11 +40,11 @@ pub struct Terminals {
 }
 
 impl Terminals {
-    /// None yet. `now` is the monotonic clock.
-    pub fn new(jobs: Arc<dyn JobControl>, now: fn() -> Instant) -> Arc<Terminals> {
+    /// None yet. `timers` serve VTIME.
+    pub fn new(jobs: Arc<dyn JobControl>, timers: TimerHandle) -> Arc<Terminals> {
         Arc::new(Terminals {
             jobs,
-            now,
+            timers,
             list: SpinLock::new(Vec::new()),
             console: SpinLock::new(None),
             deadlines: Event::new(),
@@ -74,6 +74,36 @@ impl Terminals {
         list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         list.push(terminal);
         Ok(())
+    }
+
+    /// Adds a pseudo-terminal; `false` if its number is taken.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn insert_pty(&self, terminal: &Arc<Terminal>) -> Result<bool> {
+        let mut list = self.list.lock();
+        let is_taken = list.iter().any(|each| each.device == terminal.device);
+        if !is_taken {
+            list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            list.push(terminal.clone());
+        }
+        Ok(!is_taken)
+    }
+
+    /// The lowest number that no pseudo-terminal has.
+    pub(super) fn free_pty_index(&self) -> Option<u32> {
+        let mut taken = self.pty_indices();
+        taken.sort_unstable();
+        let free = taken.iter().zip(0..).find(|(index, expected)| **index != *expected);
+        let free = free.map_or(taken.len() as u32, |(_, expected)| expected);
+        (free < MOST).then_some(free)
+    }
+
+    /// The numbers of all pseudo-terminals: what /dev/pts lists.
+    pub fn pty_indices(&self) -> Vec<u32> {
+        let list = self.list.lock();
+        list.iter().filter(|each| each.device.0 == SLAVE_MAJOR).map(|each| each.device.1).collect()
     }
 
     pub(super) fn remove(&self, terminal: &Terminal) {
@@ -110,12 +140,16 @@ impl Terminals {
     /// `ENXIO`: no such terminal, or /dev/tty without a controlling terminal. `EBUSY`: somebody has it for himself (TIOCEXCL).
     pub fn open(self: &Arc<Self>, device: (u32, u32), flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
         let caller = self.jobs.caller();
+        if device == MULTIPLEXER {
+            return Ok(MasterFile::open(self)?);
+        }
         let terminal = match device {
             CONTROLLING => caller.and_then(|caller| self.controlling(caller.session)),
             CONSOLE => self.console.lock().clone(),
             _ => self.find(device),
         };
         let terminal = terminal.ok_or(Errno::ENXIO)?;
+        terminal.check_open()?;
         if terminal.is_exclusive() && caller.is_some_and(|caller| !caller.may_administer) {
             return Err(Errno::EBUSY);
         }
@@ -144,9 +178,9 @@ impl Terminals {
     }
 
     /// Ends reads whose time is over (VTIME), for as long as the machine runs; to be spawned once.
-    pub async fn run(self: Arc<Self>, timers: TimerHandle) {
+    pub async fn run(self: Arc<Self>) {
         loop {
-            let now = timers.now();
+            let now = self.timers.now();
             let terminals: Vec<Arc<Terminal>> = self.list.lock().clone();
             let next = terminals.iter().filter_map(|terminal| terminal.deadline(now)).min();
             drop(terminals);
@@ -156,7 +190,7 @@ impl Terminals {
                 }
                 Some(deadline) => {
                     let mut changed = pin!(self.deadlines.wait());
-                    let mut over = pin!(timers.sleep_until(deadline));
+                    let mut over = pin!(self.timers.sleep_until(deadline));
                     poll_fn(|context| {
                         let is_over = over.as_mut().poll(context).is_ready();
                         if changed.as_mut().poll(context).is_ready() || is_over {
