@@ -1,0 +1,52 @@
+//! Measures what a kernel costs: the same binary on Rouse and on Linux, so that only the kernels differ.
+//!
+//! `bench ROW` measures one row and prints a line: the cost of one operation, its unit, and what Rouse's own counters
+//! (`/proc/rouse/counters`) rose by for each operation. `bench --list` names the rows. Rows that need a second process start this
+//! program again as `bench --child ROLE`.
+//!
+//! next: `measure.rs`, how one figure is taken; `rows.rs`, what is measured.
+
+mod child;
+mod measure;
+mod memory;
+#[allow(unsafe_code, reason = "fork and sigaction are what is measured, and have no safe form")]
+mod raw;
+mod rows;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["--list"] => {
+            rows::ROWS.iter().for_each(|row| println!("{}", row.name));
+            ExitCode::SUCCESS
+        }
+        ["--child", role] => child::run(role),
+        ["--threads", count] => memory::sleeping_threads(count.parse().unwrap_or(0)),
+        [name] => match rows::ROWS.iter().find(|row| row.name == *name) {
+            Some(row) => report((row.measure)()),
+            None => usage(),
+        },
+        _ => usage(),
+    }
+}
+
+fn report(outcome: std::io::Result<measure::Figure>) -> ExitCode {
+    match outcome {
+        Ok(figure) => {
+            println!("{figure}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: bench ROW | --list | --threads COUNT");
+    ExitCode::from(2)
+}

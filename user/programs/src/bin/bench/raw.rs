@@ -1,0 +1,128 @@
+//! The few calls that have no safe form, each wrapped so that it is safe to use here.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+
+/// A process that forks, whose child exits at once, and that waits for it.
+///
+/// # Errors
+/// Those of fork and wait.
+pub fn fork_and_exit() -> io::Result<()> {
+    // SAFETY: this program has one thread when this row runs, and the child only calls _exit.
+    let child = unsafe { libc::fork() };
+    match child {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: _exit may be called at any time.
+        0 => unsafe { libc::_exit(0) },
+        _ => {
+            let mut status = 0;
+            // SAFETY: the status outlives the call.
+            check(unsafe { libc::waitpid(child, &raw mut status, 0) })
+        }
+    }
+}
+
+/// Installs a handler for SIGUSR1 that does nothing.
+///
+/// # Errors
+/// Those of sigaction.
+pub fn install_handler() -> io::Result<()> {
+    extern "C" fn nothing(_signal: libc::c_int) {}
+    install(libc::SIGUSR1, nothing as *const () as libc::sighandler_t, 0)
+}
+
+fn install(signal: libc::c_int, handler: libc::sighandler_t, flags: libc::c_int) -> io::Result<()> {
+    // SAFETY: all zeros is a valid sigaction: the default action, an empty mask.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = handler;
+    action.sa_flags = flags;
+    // SAFETY: the action outlives the call, and the old one is not wanted.
+    check(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) })
+}
+
+/// Sends this process SIGUSR1.
+///
+/// # Errors
+/// Those of kill.
+pub fn signal_myself() -> io::Result<()> {
+    // SAFETY: the handler that this program installs does nothing.
+    check(unsafe { libc::kill(libc::getpid(), libc::SIGUSR1) })
+}
+
+/// A page that is read-only, and becomes writable in the handler of the fault that a write to it causes.
+pub struct GuardedPage {
+    page: *mut u8,
+}
+
+const PAGE: usize = 4096;
+
+impl GuardedPage {
+    /// Maps the page and installs the handler.
+    ///
+    /// # Errors
+    /// Those of mmap and sigaction.
+    pub fn new() -> io::Result<Self> {
+        extern "C" fn open_up(_signal: libc::c_int, information: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+            // SAFETY: the kernel hands over a valid siginfo; si_addr is what was written to: the one page that is read-only.
+            unsafe {
+                let address = (*information).si_addr() as usize & !(PAGE - 1);
+                libc::mprotect(ptr::with_exposed_provenance_mut(address), PAGE, libc::PROT_READ | libc::PROT_WRITE);
+            }
+        }
+        // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
+        let page = unsafe {
+            libc::mmap(ptr::null_mut(), PAGE, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+        };
+        if page == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        install(libc::SIGSEGV, open_up as *const () as libc::sighandler_t, libc::SA_SIGINFO)?;
+        Ok(Self { page: page.cast() })
+    }
+
+    /// Makes the page read-only and writes to it: two mprotects, one fault, one signal.
+    ///
+    /// # Errors
+    /// Those of mprotect.
+    pub fn fault(&self) -> io::Result<()> {
+        // SAFETY: the page is ours alone, stays mapped, and the handler makes it writable before the write is tried again.
+        unsafe {
+            check(libc::mprotect(self.page.cast(), PAGE, libc::PROT_READ))?;
+            self.page.write_volatile(1);
+        }
+        Ok(())
+    }
+}
+
+/// Maps `length` bytes, of a file or anonymous, touches each page, and unmaps them.
+///
+/// # Errors
+/// Those of mmap and munmap.
+pub fn map_and_touch(file: Option<&std::fs::File>, length: usize) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let (flags, descriptor) = match file {
+        Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
+        None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
+    };
+    // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
+    let start =
+        unsafe { libc::mmap(ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, flags, descriptor, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    for offset in (0..length).step_by(PAGE) {
+        // SAFETY: within the mapping; the file is at least that long, and nobody else writes it.
+        unsafe { start.cast::<u8>().add(offset).read_volatile() };
+        if file.is_none() {
+            // SAFETY: as above.
+            unsafe { start.cast::<u8>().add(offset).write_volatile(1) };
+        }
+    }
+    // SAFETY: exactly the mapping made above, to which no reference exists.
+    check(unsafe { libc::munmap(start, length) })
+}
+
+fn check(answer: libc::c_int) -> io::Result<()> {
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
