@@ -55,6 +55,7 @@ impl Default for Status {
 
 impl Status {
     /// Says what this CPU is about to do. For `Idle` and `User` the caller looks for work after this, and before it does it.
+    #[inline]
     pub fn publish(&self, mode: Mode) {
         // Release: what the CPU did in the kernel comes before whatever somebody does who sees it elsewhere.
         self.0.store(mode as u8, Ordering::Release);
@@ -65,6 +66,7 @@ impl Status {
     }
 
     /// What the CPU is doing. The caller has given it work before this, and kicks it if the answer is not `Kernel`.
+    #[inline]
     #[must_use]
     pub fn observe(&self) -> Mode {
         // Pairs with the fence in publish().
@@ -73,6 +75,7 @@ impl Status {
     }
 
     /// What the CPU was doing lately: a hint.
+    #[inline]
     #[must_use]
     pub fn peek(&self) -> Mode {
         match self.0.load(Ordering::Acquire) {
@@ -146,11 +149,13 @@ impl Cpu {
     }
 
     /// Whether some task waits for its turn on this CPU.
+    #[inline]
     pub(crate) fn has_waiting(&self) -> bool {
         self.inbox.waiting() != 0 || !self.inbox.is_empty()
     }
 
     /// Whether this CPU has nothing at all to do.
+    #[inline]
     pub(crate) fn has_nothing_to_do(&self) -> bool {
         // Acquire: pairs with the Release of whoever set it.
         !self.has_waiting() && !self.alarm_due.load(core::sync::atomic::Ordering::Acquire) && self.dead.is_empty()

@@ -20,6 +20,7 @@
 
 use alloc::{boxed::Box, vec::Vec};
 use core::{
+    fmt,
     future::Future,
     num::NonZeroU64,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -266,17 +267,31 @@ impl<M: Machine> Executor<M> {
         self.0.here().alarm_due.store(true, Ordering::Release);
     }
 
+    /// Runs user code, on behalf of the task that this CPU is polling: publishes that the CPU is in user mode while `visit` runs,
+    /// and lets it ask whether it must come back. `visit` stays on this CPU.
+    ///
+    /// ```
+    /// # use executor::{Executor, Machine};
+    /// # struct Context; enum Trap { Kick }
+    /// # fn arch_enter_user(context: &mut Context, leave: impl Fn() -> bool) -> Trap { Trap::Kick }
+    /// # fn example(executor: Executor<impl Machine>, context: &mut Context) -> Trap {
+    /// executor.in_user_mode(|visit| arch_enter_user(context, || visit.must_end()))
+    /// # }
+    /// ```
+    #[inline]
+    pub fn in_user_mode<R>(self, visit: impl FnOnce(&UserVisit<'_>) -> R) -> R {
+        let shared = self.0;
+        let cpu = shared.here();
+        shared.enter_user(cpu);
+        let result = visit(&UserVisit(cpu));
+        cpu.status.publish(Mode::Kernel);
+        result
+    }
+
     /// The task that this CPU is polling is about to enter user mode. After this, and with interrupts off, it asks
-    /// [`Executor::should_leave_user`] before it goes.
+    /// [`Executor::should_leave_user`] before it goes. [`Executor::in_user_mode`] does this and the next in one.
     pub fn enter_user(self) {
-        let cpu = self.0.here();
-        assert_no_lock_held();
-        cpu.was_in_user_mode.store(true, Ordering::Relaxed);
-        cpu.status.publish(Mode::User);
-        // Somebody waits: the task has a slice only. (Whoever begins to wait after this sees `User`, and kicks.)
-        if cpu.has_waiting() && cpu.slice_end.load(Ordering::Relaxed) == u64::MAX {
-            self.0.begin_slice(cpu, self.0.machine.now());
-        }
+        self.0.enter_user(self.0.here());
     }
 
     /// The task that this CPU is polling has come back from user mode.
@@ -289,10 +304,7 @@ impl<M: Machine> Executor<M> {
     /// of each interrupt that came from user mode.
     #[must_use]
     pub fn should_leave_user(self) -> bool {
-        let cpu = self.0.here();
-        cpu.reschedule.load(Ordering::Relaxed)
-            || cpu.alarm_due.load(Ordering::Relaxed)
-            || cpu.current.with(TaskRef::is_notified).unwrap_or(false)
+        UserVisit(self.0.here()).must_end()
     }
 
     /// What a thread does when it was told to leave user mode: takes note of its being woken, so that it may go back once it has
@@ -302,6 +314,27 @@ impl<M: Machine> Executor<M> {
         let cpu = self.0.here();
         cpu.current.with(TaskRef::clear_notified);
         cpu.reschedule.load(Ordering::Relaxed) || cpu.alarm_due.load(Ordering::Relaxed)
+    }
+}
+
+/// A stay in user mode: see [`Executor::in_user_mode`].
+pub struct UserVisit<'a>(&'a Cpu);
+
+impl UserVisit<'_> {
+    /// Whether the task must not enter, or stay in, user mode: see [`Executor::should_leave_user`].
+    #[inline]
+    #[must_use]
+    pub fn must_end(&self) -> bool {
+        let cpu = self.0;
+        cpu.reschedule.load(Ordering::Relaxed)
+            || cpu.alarm_due.load(Ordering::Relaxed)
+            || cpu.current.with(TaskRef::is_notified).unwrap_or(false)
+    }
+}
+
+impl fmt::Debug for UserVisit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UserVisit")
     }
 }
 
@@ -349,6 +382,18 @@ impl<M: Machine> Shared<M> {
         true
     }
 
+    /// See [`Executor::enter_user`].
+    #[inline]
+    fn enter_user(&self, cpu: &Cpu) {
+        assert_no_lock_held();
+        cpu.was_in_user_mode.store(true, Ordering::Relaxed);
+        cpu.status.publish(Mode::User);
+        // Somebody waits: the task has a slice only. (Whoever begins to wait after this sees `User`, and kicks.)
+        if cpu.has_waiting() && cpu.slice_end.load(Ordering::Relaxed) == u64::MAX {
+            self.begin_slice(cpu, self.machine.now());
+        }
+    }
+
     fn free_dead(&self, cpu: &Cpu) {
         for dead in cpu.dead.take_all() {
             self.free(dead);
@@ -372,8 +417,11 @@ impl<M: Machine> Shared<M> {
         let now = self.machine.now();
         let is_due = first <= now.as_nanos();
         let first = if is_due { fire(&cpu.timers, now) } else { Some(Instant::from_nanos(first)) };
-        if let Some(first) = first {
-            self.arm(cpu, first);
+        match first {
+            // More are due than one turn wakes: drivers go first, then the rest.
+            Some(first) if first <= now => cpu.alarm_due.store(true, Ordering::Relaxed),
+            Some(first) => self.arm(cpu, first),
+            None => {}
         }
         is_due
     }
@@ -445,16 +493,16 @@ impl<M: Machine> Shared<M> {
         count(&cpu.count.polls);
 
         let begin = match cpu.stamp.load(Ordering::Relaxed) {
-            0 => self.machine.now(),
-            stamp => Instant::from_nanos(stamp),
+            0 => self.machine.now().as_nanos(),
+            stamp => stamp,
         };
         if is_spared {
-            self.begin_slice(cpu, begin);
+            self.begin_slice(cpu, Instant::from_nanos(begin));
         }
         let outcome = cpu.current.poll(task, |facts| {
-            let end = self.machine.now();
-            cpu.stamp.store(end.as_nanos(), Ordering::Relaxed);
-            account(cpu, facts, end - begin);
+            let end = self.machine.now().as_nanos();
+            cpu.stamp.store(end, Ordering::Relaxed);
+            account(cpu, facts, end.saturating_sub(begin));
         });
         assert_no_lock_held();
         match outcome {
@@ -540,7 +588,8 @@ impl<M: Machine> Shared<M> {
         let index = self.cpu_for(&task);
         let cpu = &self.cpus[index];
         let is_driver = task.facts().class() == Class::Driver;
-        let former = task.facts().cpu.swap(index, Ordering::Relaxed);
+        // Relaxed: the `Runnable` is ours. Whoever polls it says where, too.
+        let former = task.facts().cpu.load(Ordering::Relaxed);
         if former != index {
             rescale(&task, self.cpus[former].inbox.floor(), cpu.inbox.floor());
         }
@@ -566,8 +615,10 @@ impl<M: Machine> Schedule for Shared<M> {
     }
 
     fn interrupt(&self, cpu: usize) {
-        if self.cpus[cpu].status.observe() == Mode::User {
-            self.kick(cpu, self.machine.current_cpu());
+        let here = self.machine.current_cpu();
+        // On its own CPU it was woken by itself, or by an interrupt handler, at whose end it is asked whether to stay.
+        if cpu != here && self.cpus[cpu].status.observe() == Mode::User {
+            self.kick(cpu, here);
         }
     }
 
@@ -603,27 +654,31 @@ impl<M: Machine> Clock for Shared<M> {
     }
 }
 
-/// Puts the time of a poll down to its task, and takes note if it was long.
-fn account(cpu: &Cpu, facts: &task::Facts, took: Duration) {
-    let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+/// Puts the time of a poll, in nanoseconds, down to its task, and takes note if it was long.
+#[inline]
+fn account(cpu: &Cpu, facts: &task::Facts, took: u64) {
     // Relaxed: only the CPU that polls a task writes these.
     let add =
         |sum: &AtomicU64, term: u64| sum.store(sum.load(Ordering::Relaxed).saturating_add(term), Ordering::Relaxed);
-    add(&facts.run_time, nanos);
-    if let Class::User { weight } = facts.class() {
-        add(&facts.virtual_runtime, nanos.saturating_mul(1024) / u64::from(weight));
+    add(&facts.run_time, took);
+    match facts.class() {
+        Class::Driver => {}
+        Class::User { weight: 1024 } => add(&facts.virtual_runtime, took),
+        Class::User { weight } => add(&facts.virtual_runtime, took.saturating_mul(1024) / u64::from(weight)),
     }
-    if nanos > LONG_POLL && !cpu.was_in_user_mode.load(Ordering::Relaxed) {
-        count(&cpu.count.long_polls);
-        let so_far = cpu.count.long_polls.load(Ordering::Relaxed);
-        // Every one would drown the log; that they happen, and how often, is what matters.
-        if so_far.is_power_of_two() {
-            log::warn!(
-                "a poll of {} (task {}) took {took:?}; {so_far} long polls on this CPU",
-                facts.name(),
-                facts.id()
-            );
-        }
+    if took > LONG_POLL && !cpu.was_in_user_mode.load(Ordering::Relaxed) {
+        report_long_poll(cpu, facts, took);
+    }
+}
+
+#[cold]
+fn report_long_poll(cpu: &Cpu, facts: &task::Facts, took: u64) {
+    count(&cpu.count.long_polls);
+    let so_far = cpu.count.long_polls.load(Ordering::Relaxed);
+    // Every one would drown the log; that they happen, and how often, is what matters.
+    if so_far.is_power_of_two() {
+        let took = Duration::from_nanos(took);
+        log::warn!("a poll of {} (task {}) took {took:?}; {so_far} long polls on this CPU", facts.name(), facts.id());
     }
 }
 

@@ -248,15 +248,20 @@ impl Inbox {
         }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty() && self.overflow.is_empty()
     }
 
     /// Moves everything into the CPU's queue. The caller holds the queue's lock.
+    #[inline]
     pub(crate) fn collect(&self, queue: &mut RunQueue) {
-        if self.is_empty() {
-            return;
+        if !self.is_empty() {
+            self.collect_all(queue);
         }
+    }
+
+    fn collect_all(&self, queue: &mut RunQueue) {
         // No more than there are slots: who pushes faster than this is not to keep us here.
         for _ in 0..INBOX_SLOTS {
             let Some(task) = self.slots.pop() else { break };
@@ -266,6 +271,7 @@ impl Inbox {
     }
 
     /// Publishes the length of the queue. The caller holds the queue's lock.
+    #[inline]
     pub(crate) fn publish(&self, queue: &RunQueue) {
         self.waiting.store(queue.length(), Ordering::Release);
         // Relaxed: a hint.
@@ -273,11 +279,13 @@ impl Inbox {
     }
 
     /// The length of the run queue, as last published.
+    #[inline]
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
     }
 
     /// The floor of the run queue, as last published.
+    #[inline]
     pub(crate) fn floor(&self) -> u64 {
         self.floor.load(Ordering::Relaxed)
     }

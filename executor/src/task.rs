@@ -286,6 +286,9 @@ unsafe impl Send for TaskRef {}
 unsafe impl Sync for TaskRef {}
 
 impl TaskRef {
+    /// What a task needs of memory, beside its future.
+    pub const CELL_BYTES: usize = size_of::<Header>();
+
     fn header(&self) -> &Header {
         // SAFETY: the reference that this handle counts keeps the cell in memory; of a header only atomics ever change, but for
         // the links in their cell.

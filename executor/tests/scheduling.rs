@@ -16,7 +16,7 @@ use executor::{
     yield_now,
 };
 
-const STEP: Duration = Duration::from_micros(100);
+const STEP: Duration = Duration::from_micros(if cfg!(miri) { 1_000 } else { 100 });
 
 /// What the kernel does for a thread that computes in user mode until `end`: enters it, comes back when it is told to.
 /// `interrupt` is what happens at each step of the clock while it is there.

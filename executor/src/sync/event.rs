@@ -54,7 +54,9 @@ impl Event {
 
     /// Waits for a notification; returns how many there were since the last wait.
     ///
-    /// One task waits at a time: a second one takes the first one's place.
+    /// One task waits at a time: a second one takes the first one's place. It waits with its own waker: `join!` and `select!` keep
+    /// that, but what is in a `FuturesUnordered` (or a long `join_all`) has another, whose last reference would be freed by the
+    /// interrupt handler.
     ///
     /// # Cancel safety
     /// A notification is taken only by the poll that returns it.
@@ -73,6 +75,12 @@ impl Event {
             0 => {}
             count => return Poll::Ready(count),
         }
+        // The interrupt handler drops what it wakes. A task's own waker never frees anything there; another one might.
+        #[cfg(all(target_os = "none", debug_assertions))]
+        assert!(
+            crate::TaskRef::from_waker(context.waker()).is_some(),
+            "an event is waited for by a task itself, not from within a combinator that wraps wakers"
+        );
         // Register, then look again: a notification in between finds either the waker or us.
         self.waiter.register(context.waker());
         // A read-modify-write: it comes after the registration in everybody's eyes.

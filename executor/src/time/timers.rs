@@ -66,26 +66,26 @@ impl fmt::Debug for TimerHandle {
 
 /// How many wakers are taken out of the heap before its lock is released to wake them.
 const BATCH: usize = 8;
+/// How many batches are woken at most before other tasks have a turn.
+const BATCHES: usize = 32;
 
-/// Wakes all whose deadline is not after `now`. Returns the first deadline that remains.
+/// Wakes those whose deadline is not after `now`. Returns the first deadline that remains; it may be due as well.
 pub(crate) fn fire(timers: &Home<Heap, Timer>, now: Instant) -> Option<Instant> {
-    loop {
+    let mut first = None;
+    for _ in 0..BATCHES {
         let mut due: [Option<Waker>; BATCH] = [const { None }; BATCH];
         let mut locked = timers.lock();
-        let mut is_full = true;
         for slot in &mut due {
-            let Some(timer) = locked.pop_up_to(now.as_nanos()) else {
-                is_full = false;
-                break;
-            };
+            let Some(timer) = locked.pop_up_to(now.as_nanos()) else { break };
             *slot = timer.waker.take();
         }
-        let first = locked.first_key().map(Instant::from_nanos);
+        first = locked.first_key().map(Instant::from_nanos);
         drop(locked);
         // Woken without the lock: a waker may be anybody's code.
         due.into_iter().flatten().for_each(Waker::wake);
-        if !is_full {
-            return first;
+        if first.is_none_or(|first| first > now) {
+            break;
         }
     }
+    first
 }
