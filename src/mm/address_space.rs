@@ -488,9 +488,28 @@ impl Inner {
         self.resident.file -= zapped.file;
     }
 
+    /// Unmaps everything, area by area: cheaper than looking for it in the page table.
+    fn unmap_all(&mut self) {
+        let mut batch = Batch::new(&self.table);
+        for vma in self.areas.iter() {
+            self.table.zap(vma.range(), &mut batch);
+        }
+        drop(batch);
+        for vma in self.areas.iter() {
+            self.table.free_tables(vma.range(), 0, USER_END);
+        }
+    }
+
     /// Remembers the most memory there ever was. Called before it becomes less.
     pub fn note_peak(&mut self) {
         self.peak_resident = self.peak_resident.max(self.resident.anonymous + self.resident.file);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.table.deactivate();
+        self.unmap_all();
     }
 }
 

@@ -55,7 +55,42 @@ pub fn init(info: &BootInfo) {
     page_table::init();
 }
 
-/// The same on the developer's machine, once however many tests ask for it.
+/// Where memory is, in frames: for /proc/meminfo and sysinfo(2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Statistics {
+    /// All that the kernel manages.
+    pub total: usize,
+    /// In no use.
+    pub free: usize,
+    /// What programs could have: free, or in the page cache and not written yet, without the reserve.
+    pub available: usize,
+    /// In page tables of programs.
+    pub page_tables: usize,
+    /// In the heap's slabs.
+    pub slab: usize,
+    /// In large objects of the heap.
+    pub large: usize,
+    /// In the page cache.
+    pub cache: fs::page_cache::Statistics,
+}
+
+/// Where memory is now.
+pub fn statistics() -> Statistics {
+    let free = frames::free() + page_table::spare_tables();
+    let cache = fs::page_cache::statistics();
+    let (slab, large) = heap::frames_held();
+    Statistics {
+        total: frames::total(),
+        free,
+        available: (free + cache.cached.saturating_sub(cache.dirty)).saturating_sub(frames::reserve()),
+        page_tables: page_table::tables_in_use(),
+        slab,
+        large,
+        cache,
+    }
+}
+
+/// As [`init`], on the developer's machine: once however many tests ask for it.
 #[cfg(not(target_os = "none"))]
 pub fn init_on_host() {
     static ONCE: std::sync::Once = std::sync::Once::new();

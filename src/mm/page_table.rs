@@ -9,6 +9,10 @@
 //!     256..512: the kernel's half, the same tables in every root
 //! ```
 //!
+//! **Tables are recycled.** A table that is freed maps nothing any more, so it is full of zeros; each CPU keeps a few such tables, and
+//! roots with the kernel's half filled in, for the next fork. A table above the leaves counts its entries (in its frame's
+//! metadata), and goes when it has none.
+//!
 //! **Order of unmapping**: clear the entry, flush the translation, then free the frame. [`Batch`] keeps that order: it collects
 //! what was taken out and lets go of it only after the flush. One CPU flushes its own translations today; other CPUs are to
 //! be told at the same place.
@@ -18,7 +22,7 @@
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use super::frames::{FRAME_SIZE, Frame, Purpose};
+use super::frames::{self, FRAME_SIZE, Frame, Initial, PerCpu, Purpose};
 use crate::arch::direct_map;
 use crate::arch::paging::{self, ENTRIES, Entry, KERNEL_ROOT_INDEX, LEVELS, Rights, entry_span, index};
 
@@ -182,13 +186,7 @@ impl PageTable {
     ///
     /// [`OutOfMemory`].
     pub fn new() -> Result<PageTable, OutOfMemory> {
-        let root = allocate_table()?;
-        // SAFETY: both are whole tables; the kernel's half of the boot table never changes after boot.
-        unsafe {
-            let from = direct_map(kernel_root()).cast::<u64>().add(KERNEL_ROOT_INDEX);
-            let to = root.pointer().as_ptr().cast::<u64>().add(KERNEL_ROOT_INDEX);
-            core::ptr::copy_nonoverlapping(from, to, ENTRIES - KERNEL_ROOT_INDEX);
-        }
+        let root = allocate_root()?;
         Ok(PageTable { root, tables: 1 })
     }
 
@@ -241,7 +239,10 @@ impl PageTable {
         let new = allocate_table()?.into_raw();
         self.tables += 1;
         // SAFETY: the entry is empty and of this PageTable; the new table, all zeros, belongs to it from now on.
-        unsafe { set_entry_at(table, index(address, level), Entry::table(new)) };
+        unsafe {
+            set_entry_at(table, index(address, level), Entry::table(new));
+            count_entries(table, 1);
+        }
         Ok(new)
     }
 
@@ -360,9 +361,14 @@ impl PageTable {
     pub fn free_tables(&mut self, range: Range<usize>, floor: usize, ceiling: usize) {
         // The last table of the user half covers the page above USER_END too.
         let ceiling = if ceiling >= paging::USER_END { KERNEL_ROOT_INDEX * entry_span(LEVELS - 1) } else { ceiling };
-        let scope = Scope { range, free: floor..ceiling, is_active: self.is_active() };
+        let scope = Scope { range, free: floor..ceiling };
         // SAFETY: the root is this PageTable's, and the range lies in the user half.
-        self.tables -= unsafe { free_below(self.root.physical(), LEVELS - 1, 0, &scope) };
+        let freed = unsafe { free_below(self.root.physical(), LEVELS - 1, 0, &scope) };
+        self.tables -= freed;
+        // The CPU may remember the way through a table that is gone. Nothing used its frame in between: this CPU is here.
+        if freed > 0 && self.is_active() {
+            paging::flush_all();
+        }
     }
 
     /// Moves what is mapped in `from` to the addresses from `to` on; the two do not overlap. The caller flushes.
@@ -408,6 +414,13 @@ impl PageTable {
         activate(self.root());
     }
 
+    /// Stops using it on this CPU: what is unmapped from now on needs no flush.
+    pub fn deactivate(&self) {
+        if self.is_active() {
+            paging::activate(kernel_root());
+        }
+    }
+
     /// Whether this CPU uses it.
     #[inline]
     pub fn is_active(&self) -> bool {
@@ -418,18 +431,37 @@ impl PageTable {
 impl Drop for PageTable {
     /// Frees every table and every frame. No translation has to be flushed: the table is in no CPU's CR3 any more.
     fn drop(&mut self) {
-        if self.is_active() {
-            paging::activate(kernel_root());
-        }
+        self.deactivate();
+        // Whoever unmapped everything before has left nothing to look for.
         // SAFETY: the root and all that hangs from its user half are this PageTable's, and are not used again.
         unsafe {
-            for_each_table(self.root.physical(), 0..KERNEL_ROOT_INDEX, |below| {
-                free_tree(below, LEVELS - 2);
-            });
+            if count_entries(self.root.physical(), 0) > 0 {
+                for index in 0..KERNEL_ROOT_INDEX {
+                    let entry = entry_at(self.root.physical(), index);
+                    if entry.is_present() {
+                        set_entry_at(self.root.physical(), index, Entry::EMPTY);
+                        free_tree(entry.physical(), LEVELS - 2);
+                    }
+                }
+                set_entry_count(self.root.physical(), 0);
+            }
+            recycle(self.root.share(), |spare| &mut spare.roots);
         }
         TABLES.fetch_sub(1, Relaxed);
     }
 }
+
+/// Tables without use that are full of zeros, and roots of which only the kernel's half is filled, of one CPU.
+struct Spare {
+    tables: [Option<Frame>; 24],
+    roots: [Option<Frame>; 4],
+}
+
+impl Initial for Spare {
+    const INITIAL: Spare = Spare { tables: [const { None }; 24], roots: [const { None }; 4] };
+}
+
+static SPARE: PerCpu<Spare> = PerCpu::new();
 
 /// Loads a root table, unless this CPU uses it already.
 #[inline]
@@ -535,9 +567,97 @@ fn for_each_used(leaf: &mut Leaf, start: usize, end: usize, work: &mut impl FnMu
 }
 
 fn allocate_table() -> Result<Frame, OutOfMemory> {
-    let table = Frame::allocate_zeroed(Purpose::User).ok_or(OutOfMemory)?;
+    let table = match reuse(|spare| &mut spare.tables)? {
+        Some(table) => table,
+        None => Frame::allocate_zeroed(Purpose::User).ok_or(OutOfMemory)?,
+    };
+    // SAFETY: the table was just allocated.
+    unsafe { set_entry_count(table.physical(), 0) };
     TABLES.fetch_add(1, Relaxed);
     Ok(table)
+}
+
+fn allocate_root() -> Result<Frame, OutOfMemory> {
+    let root = match reuse(|spare| &mut spare.roots)? {
+        Some(root) => root,
+        None => {
+            let root = Frame::allocate_zeroed(Purpose::User).ok_or(OutOfMemory)?;
+            // SAFETY: both are whole tables; the kernel's half of the boot table never changes after boot.
+            unsafe {
+                let from = direct_map(kernel_root()).cast::<u64>().add(KERNEL_ROOT_INDEX);
+                let to = root.pointer().as_ptr().cast::<u64>().add(KERNEL_ROOT_INDEX);
+                core::ptr::copy_nonoverlapping(from, to, ENTRIES - KERNEL_ROOT_INDEX);
+            }
+            root
+        }
+    };
+    // SAFETY: the table was just allocated.
+    unsafe { set_entry_count(root.physical(), 0) };
+    TABLES.fetch_add(1, Relaxed);
+    Ok(root)
+}
+
+/// A table that this CPU has kept, if there is one.
+fn reuse<const N: usize>(kept: impl Fn(&mut Spare) -> &mut [Option<Frame>; N]) -> Result<Option<Frame>, OutOfMemory> {
+    let table = SPARE.with(|spare| kept(spare).iter_mut().find_map(Option::take));
+    if table.is_some() {
+        frames::faults::count(1);
+        if frames::faults::strikes() {
+            return Err(OutOfMemory);
+        }
+    }
+    Ok(table)
+}
+
+/// Keeps a table for the next who needs one, or frees it.
+///
+/// # Safety
+///
+/// The table is in no use, and full of zeros (a root: in its user half).
+unsafe fn recycle<const N: usize>(table: Frame, kept: impl Fn(&mut Spare) -> &mut [Option<Frame>; N]) {
+    let table = SPARE.with(|spare| match kept(spare).iter_mut().find(|place| place.is_none()) {
+        Some(place) => {
+            frames::faults::count(-1);
+            *place = Some(table);
+            None
+        }
+        None => Some(table),
+    });
+    drop(table);
+}
+
+/// Frames that CPUs keep as spare tables.
+pub fn spare_tables() -> usize {
+    // SAFETY: the pointer is valid for ever; each place is read as one word, whatever its CPU does to it meanwhile.
+    SPARE.sum(|spare| unsafe {
+        let count = |place: *const Option<Frame>| usize::from(place.cast::<u32>().read_volatile() != 0);
+        let tables = (0..24).map(|index| count((&raw const (*spare).tables).cast::<Option<Frame>>().add(index)));
+        let roots = (0..4).map(|index| count((&raw const (*spare).roots).cast::<Option<Frame>>().add(index)));
+        tables.chain(roots).sum()
+    })
+}
+
+/// Changes the number of entries of a table above the leaves; returns the new number.
+///
+/// # Safety
+///
+/// `table` is such a table, and the caller's.
+#[inline]
+unsafe fn count_entries(table: u64, by: i16) -> u16 {
+    // SAFETY: a table is an allocated frame.
+    let used = unsafe { &frames::metadata(table).used };
+    let count = used.load(Relaxed).wrapping_add_signed(by);
+    used.store(count, Relaxed);
+    count
+}
+
+/// # Safety
+///
+/// As for [`count_entries`].
+#[inline]
+unsafe fn set_entry_count(table: u64, count: u16) {
+    // SAFETY: a table is an allocated frame.
+    unsafe { frames::metadata(table).used.store(count, Relaxed) };
 }
 
 /// # Safety
@@ -568,46 +688,39 @@ unsafe fn leaf_at<'a>(table: u64) -> &'a mut Leaf {
     unsafe { &mut *direct_map(table).cast::<Leaf>() }
 }
 
-/// Frees a table, the tables below it, and the frames they map; returns how many tables.
+/// Frees a table, the tables below it, and the frames they map.
 ///
 /// # Safety
 ///
 /// Nobody uses them any more.
-unsafe fn free_tree(table: u64, level: usize) -> usize {
-    let mut freed = 1;
+unsafe fn free_tree(table: u64, level: usize) {
     if level == 0 {
         // SAFETY: the caller's promise.
         let leaf = unsafe { leaf_at(table) };
         for_each_used(leaf, 0, LEAF_SPAN, &mut |_, slot| drop(slot.take()));
     } else {
-        // SAFETY: the caller's promise.
-        unsafe { for_each_table(table, 0..ENTRIES, |below| freed += free_tree(below, level - 1)) };
-    }
-    TABLES.fetch_sub(1, Relaxed);
-    // SAFETY: the table's frame was kept alive by the entry that led here, and goes with it.
-    drop(unsafe { Frame::from_raw(table) });
-    freed
-}
-
-/// Visits the tables that a table above the leaves points to.
-///
-/// # Safety
-///
-/// As for [`entry_at`].
-#[inline]
-unsafe fn for_each_table(table: u64, indices: Range<usize>, mut work: impl FnMut(u64)) {
-    for first in indices.step_by(8) {
-        // SAFETY: the caller's promise; a table's entries come in multiples of eight.
-        let eight = unsafe { direct_map(table).cast::<[u64; 8]>().add(first / 8).read_volatile() };
-        // Most of a table is empty: look at eight entries with one test.
-        if eight.iter().fold(0, |bits, entry| bits | entry) != 0 {
-            for entry in eight.map(Entry::from_bits) {
+        for index in 0..ENTRIES {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let entry = entry_at(table, index);
                 if entry.is_present() {
-                    work(entry.physical());
+                    set_entry_at(table, index, Entry::EMPTY);
+                    free_tree(entry.physical(), level - 1);
                 }
             }
         }
     }
+    // SAFETY: the entry that led here is gone, and nothing is left in the table.
+    unsafe { free_table(table) };
+}
+
+/// # Safety
+///
+/// The table maps nothing, and the entry that led to it is gone: its reference passes to this call.
+unsafe fn free_table(table: u64) {
+    TABLES.fetch_sub(1, Relaxed);
+    // SAFETY: the caller's promise.
+    unsafe { recycle(Frame::from_raw(table), |spare| &mut spare.tables) };
 }
 
 /// Which tables are to be freed.
@@ -616,7 +729,6 @@ struct Scope {
     range: Range<usize>,
     /// What is free around it.
     free: Range<usize>,
-    is_active: bool,
 }
 
 /// Frees the tables below `table` (which begins at `base`) that `scope` speaks of; returns how many.
@@ -635,19 +747,26 @@ unsafe fn free_below(table: u64, level: usize, base: usize, scope: &Scope) -> us
         if !entry.is_present() {
             continue;
         }
-        let start = base + index * span;
-        if scope.free.start <= start && start + span <= scope.free.end {
-            // SAFETY: all that this entry leads to lies in the range. The CPU forgets the entry before the table is freed.
-            unsafe {
-                set_entry_at(table, index, Entry::EMPTY);
-                if scope.is_active {
-                    paging::flush_all();
-                }
-                freed += free_tree(entry.physical(), level - 1);
+        let (below, start) = (entry.physical(), base + index * span);
+        // SAFETY: the same table, one level down; a table above the leaves knows when it has no entry left, and a leaf has
+        // none if all it covers is free.
+        let is_empty = unsafe {
+            if level > 1 {
+                freed += free_below(below, level - 1, start, scope);
+                count_entries(below, 0) == 0
+            } else {
+                scope.free.start <= start && start + span <= scope.free.end
             }
-        } else if level > 1 {
-            // SAFETY: the same table, one level down.
-            freed += unsafe { free_below(entry.physical(), level - 1, start, scope) };
+        };
+        if is_empty {
+            // SAFETY: nothing is mapped through this entry any more.
+            unsafe {
+                debug_assert!(level > 1 || leaf_at(below).iter().all(Slot::is_empty));
+                set_entry_at(table, index, Entry::EMPTY);
+                count_entries(table, -1);
+                free_table(below);
+            }
+            freed += 1;
         }
     }
     freed

@@ -98,7 +98,12 @@ impl Inner {
         moved.start = to;
         moved.end = to + len;
         let carried = old_len.min(len);
-        self.table.move_range(old..old + carried, to)?;
+        if let Err(error) = self.table.move_range(old..old + carried, to) {
+            // Tables that were made for the move map nothing.
+            let (floor, ceiling) = self.areas.neighbours(to);
+            self.table.free_tables(to..to + len, floor, ceiling);
+            return Err(error.into());
+        }
         if self.table.is_active() && carried > 0 {
             paging::flush_all();
         }
