@@ -3,7 +3,7 @@
 //! Small objects (up to 4 KiB) belong to one of 28 size classes. Each CPU keeps a list of free objects per class, threaded
 //! through the objects themselves: allocating is taking its head, freeing is putting one in front, without a lock. When a list
 //! runs dry or grows long, a batch moves from or to the class's slabs (`heap/slab.rs`), under the class's lock. Larger objects are
-//! whole frames, contiguous in the direct map.
+//! whole frames: contiguous in the direct map, or, where there is no such run, side by side in a window (`heap/vmap.rs`).
 //!
 //! ```text
 //!   alloc ──► this CPU's list ──batch──► class: partial slabs ──► frames
@@ -16,6 +16,8 @@
 //! Interrupt handlers neither allocate nor free. Next: `heap/slab.rs`.
 
 mod slab;
+#[cfg(target_os = "none")]
+mod vmap;
 
 use alloc::boxed::Box;
 use core::alloc::{GlobalAlloc, Layout};
@@ -183,9 +185,26 @@ fn allocate_large(layout: Layout) -> *mut u8 {
     CPUS.with(|cpu| cpu.allocations += 1);
     let count = large_frames(layout);
     // A block of the buddy allocator is aligned to its size, which is what an alignment above a page asks for.
-    let Some(physical) = frames::allocate_contiguous(count) else { return null_mut() };
-    LARGE.fetch_add(count, Ordering::Relaxed);
-    arch::direct_map(physical)
+    let object = match frames::allocate_contiguous(count) {
+        Some(physical) => arch::direct_map(physical),
+        None => allocate_scattered(layout, count),
+    };
+    if !object.is_null() {
+        LARGE.fetch_add(count, Ordering::Relaxed);
+    }
+    object
+}
+
+#[cfg(target_os = "none")]
+fn allocate_scattered(layout: Layout, count: usize) -> *mut u8 {
+    // Not the last of the memory: what is this large can be refused, as far as callers ask with `try_reserve`.
+    let has_room = frames::free() > count + frames::reserve();
+    if layout.align() <= FRAME_SIZE && has_room { vmap::allocate(count) } else { null_mut() }
+}
+
+#[cfg(not(target_os = "none"))]
+fn allocate_scattered(_layout: Layout, _count: usize) -> *mut u8 {
+    null_mut()
 }
 
 /// # Safety
@@ -195,6 +214,12 @@ fn allocate_large(layout: Layout) -> *mut u8 {
 unsafe fn free_large(pointer: *mut u8, layout: Layout) {
     let count = large_frames(layout);
     LARGE.fetch_sub(count, Ordering::Relaxed);
+    #[cfg(target_os = "none")]
+    if vmap::contains(pointer) {
+        // SAFETY: the caller's promise; objects in the window came from there.
+        unsafe { vmap::free(pointer, count) };
+        return;
+    }
     // SAFETY: the caller's promise; the frames lie in the direct map in physical order.
     unsafe { frames::free_contiguous(arch::direct_map_physical(pointer), count) }
 }

@@ -103,6 +103,9 @@ mod rank {
 
     /// Areas and page table of one program.
     pub const ADDRESS_SPACE: Rank = Rank::new(20);
+    /// The heap's window for large objects, whose own list is in the heap.
+    #[cfg(target_os = "none")]
+    pub const VMAP: Rank = Rank::new(57);
     /// A size class of the heap: anybody may allocate under any lock but the frames'.
     pub const HEAP: Rank = Rank::new(58);
     /// Free frames.
