@@ -329,28 +329,15 @@ impl PageTable {
                 continue;
             };
             let slots = index(address, 0)..index(address, 0) + (end - address) / FRAME_SIZE;
-            if from[slots.clone()].iter().all(Slot::is_empty) {
+            if from[slots.clone()].chunks(8).all(are_empty) {
                 address = end;
                 continue;
             }
             let to = self.leaf_or_new(address)?;
-            for (from, to) in from[slots.clone()].iter_mut().zip(&mut to[slots]) {
-                let entry = from.get();
-                if entry.is_empty() {
-                    continue;
+            for (from, to) in from[slots.clone()].chunks_mut(8).zip(to[slots].chunks_mut(8)) {
+                if !are_empty(from) {
+                    copy_slots(from, to, copy_on_write, &mut copied);
                 }
-                let entry = if copy_on_write && entry.is_writable() {
-                    from.write_protect();
-                    from.get()
-                } else {
-                    entry
-                };
-                if let Some(frame) = from.share() {
-                    frame.into_raw();
-                }
-                copied.add(entry);
-                // The reference just counted belongs to the new entry.
-                to.set(entry);
             }
             address = end;
         }
@@ -453,12 +440,39 @@ impl Drop for PageTable {
 
 /// Tables without use that are full of zeros, and roots of which only the kernel's half is filled, of one CPU.
 struct Spare {
-    tables: [Option<Frame>; 24],
-    roots: [Option<Frame>; 4],
+    tables: Stack<24>,
+    roots: Stack<4>,
 }
 
 impl Initial for Spare {
-    const INITIAL: Spare = Spare { tables: [const { None }; 24], roots: [const { None }; 4] };
+    const INITIAL: Spare = Spare { tables: Stack::EMPTY, roots: Stack::EMPTY };
+}
+
+/// A few frames.
+struct Stack<const N: usize> {
+    frames: [Option<Frame>; N],
+    count: usize,
+}
+
+impl<const N: usize> Stack<N> {
+    const EMPTY: Stack<N> = Stack { frames: [const { None }; N], count: 0 };
+
+    fn pop(&mut self) -> Option<Frame> {
+        self.count = self.count.checked_sub(1)?;
+        self.frames[self.count].take()
+    }
+
+    /// The frame comes back if there is no room.
+    fn push(&mut self, frame: Frame) -> Option<Frame> {
+        match self.frames.get_mut(self.count) {
+            Some(place) => {
+                self.count += 1;
+                *place = Some(frame);
+                None
+            }
+            None => Some(frame),
+        }
+    }
 }
 
 static SPARE: PerCpu<Spare> = PerCpu::new();
@@ -554,8 +568,7 @@ fn for_each_used(leaf: &mut Leaf, start: usize, end: usize, work: &mut impl FnMu
     let slots = &mut leaf[first..first + (end - start) / FRAME_SIZE];
     let mut address = start;
     for eight in slots.chunks_mut(8) {
-        // Most of a table is empty: look at eight entries with one test.
-        if eight.iter().fold(0, |bits, slot| bits | slot.0.load(Relaxed)) != 0 {
+        if !are_empty(eight) {
             for (index, slot) in eight.iter_mut().enumerate() {
                 if !slot.is_empty() {
                     work(address + index * FRAME_SIZE, slot);
@@ -563,6 +576,33 @@ fn for_each_used(leaf: &mut Leaf, start: usize, end: usize, work: &mut impl FnMu
             }
         }
         address += 8 * FRAME_SIZE;
+    }
+}
+
+/// Most of a table is empty: eight entries are looked at with one test.
+#[inline]
+fn are_empty(eight: &[Slot]) -> bool {
+    eight.iter().fold(0, |bits, slot| bits | slot.0.load(Relaxed)) == 0
+}
+
+/// Maps in `to` what `from` maps.
+#[inline]
+fn copy_slots(from: &mut [Slot], to: &mut [Slot], copy_on_write: bool, copied: &mut Resident) {
+    for (from, to) in from.iter_mut().zip(to) {
+        let mut entry = from.get();
+        if entry.is_empty() {
+            continue;
+        }
+        if copy_on_write && entry.is_writable() {
+            from.write_protect();
+            entry = from.get();
+        }
+        if let Some(frame) = from.share() {
+            // The reference belongs to the new entry.
+            frame.into_raw();
+        }
+        copied.add(entry);
+        to.set(entry);
     }
 }
 
@@ -598,8 +638,8 @@ fn allocate_root() -> Result<Frame, OutOfMemory> {
 }
 
 /// A table that this CPU has kept, if there is one.
-fn reuse<const N: usize>(kept: impl Fn(&mut Spare) -> &mut [Option<Frame>; N]) -> Result<Option<Frame>, OutOfMemory> {
-    let table = SPARE.with(|spare| kept(spare).iter_mut().find_map(Option::take));
+fn reuse<const N: usize>(kept: impl Fn(&mut Spare) -> &mut Stack<N>) -> Result<Option<Frame>, OutOfMemory> {
+    let table = SPARE.with(|spare| kept(spare).pop());
     if table.is_some() {
         frames::faults::count(1);
         if frames::faults::strikes() {
@@ -614,26 +654,18 @@ fn reuse<const N: usize>(kept: impl Fn(&mut Spare) -> &mut [Option<Frame>; N]) -
 /// # Safety
 ///
 /// The table is in no use, and full of zeros (a root: in its user half).
-unsafe fn recycle<const N: usize>(table: Frame, kept: impl Fn(&mut Spare) -> &mut [Option<Frame>; N]) {
-    let table = SPARE.with(|spare| match kept(spare).iter_mut().find(|place| place.is_none()) {
-        Some(place) => {
-            frames::faults::count(-1);
-            *place = Some(table);
-            None
-        }
-        None => Some(table),
-    });
-    drop(table);
+unsafe fn recycle<const N: usize>(table: Frame, kept: impl Fn(&mut Spare) -> &mut Stack<N>) {
+    let refused = SPARE.with(|spare| kept(spare).push(table));
+    if refused.is_none() {
+        frames::faults::count(-1);
+    }
 }
 
 /// Frames that CPUs keep as spare tables.
 pub fn spare_tables() -> usize {
-    // SAFETY: the pointer is valid for ever; each place is read as one word, whatever its CPU does to it meanwhile.
+    // SAFETY: the pointer is valid for ever; each count is read as one word, whatever its CPU does to it meanwhile.
     SPARE.sum(|spare| unsafe {
-        let count = |place: *const Option<Frame>| usize::from(place.cast::<u32>().read_volatile() != 0);
-        let tables = (0..24).map(|index| count((&raw const (*spare).tables).cast::<Option<Frame>>().add(index)));
-        let roots = (0..4).map(|index| count((&raw const (*spare).roots).cast::<Option<Frame>>().add(index)));
-        tables.chain(roots).sum()
+        (&raw const (*spare).tables.count).read_volatile() + (&raw const (*spare).roots.count).read_volatile()
     })
 }
 
