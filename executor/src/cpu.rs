@@ -20,6 +20,7 @@
 
 use core::{
     num::NonZeroU64,
+    ops::{Deref, DerefMut},
     sync::atomic::{AtomicBool, AtomicU64},
 };
 
@@ -27,7 +28,7 @@ use crate::{
     atomic::{AtomicU8, Ordering, fence},
     list::{Heap, Home},
     run_queue::{Inbox, RunQueue},
-    sync::{Rank, SpinLock},
+    sync::{Rank, SpinGuard, SpinLock},
     task::{CurrentTask, Dead, Stack},
     time::Timer,
 };
@@ -108,7 +109,7 @@ pub(crate) struct Cpu {
     pub(crate) stamp: AtomicU64,
     pub(crate) current: CurrentTask,
     /// Locked by this CPU, and with `try_lock` by thieves and by wakes on this CPU.
-    pub(crate) queue: SpinLock<RunQueue>,
+    queue: SpinLock<RunQueue>,
     pub(crate) inbox: Inbox,
     /// Cells to be freed.
     pub(crate) dead: Stack<Dead>,
@@ -148,10 +149,27 @@ impl Cpu {
         }
     }
 
+    /// The run queue, with what has come into the inbox.
+    #[inline]
+    pub(crate) fn queue(&self) -> QueueGuard<'_> {
+        QueueGuard::new(self.queue.lock(), &self.inbox)
+    }
+
+    /// The run queue, with what has come into the inbox, if nobody is at it. For thieves.
+    pub(crate) fn try_queue(&self) -> Option<QueueGuard<'_>> {
+        Some(QueueGuard::new(self.queue.try_lock()?, &self.inbox))
+    }
+
+    /// The run queue alone, if nobody is at it. For wakes, which may come from an interrupt handler: those only push.
+    #[inline]
+    pub(crate) fn try_queue_to_push(&self) -> Option<QueueGuard<'_>> {
+        Some(QueueGuard { queue: self.queue.try_lock()?, inbox: &self.inbox })
+    }
+
     /// Whether some task waits for its turn on this CPU.
     #[inline]
     pub(crate) fn has_waiting(&self) -> bool {
-        self.inbox.waiting() != 0 || !self.inbox.is_empty()
+        self.inbox.has_waiting()
     }
 
     /// Whether this CPU has nothing at all to do.
@@ -159,5 +177,42 @@ impl Cpu {
     pub(crate) fn has_nothing_to_do(&self) -> bool {
         // Acquire: pairs with the Release of whoever set it.
         !self.has_waiting() && !self.alarm_due.load(core::sync::atomic::Ordering::Acquire) && self.dead.is_empty()
+    }
+}
+
+/// A CPU's run queue, locked. Publishes its length when it is released.
+pub(crate) struct QueueGuard<'a> {
+    queue: SpinGuard<'a, RunQueue>,
+    inbox: &'a Inbox,
+}
+
+impl<'a> QueueGuard<'a> {
+    #[inline]
+    fn new(mut queue: SpinGuard<'a, RunQueue>, inbox: &'a Inbox) -> Self {
+        inbox.collect(&mut queue);
+        Self { queue, inbox }
+    }
+}
+
+impl Deref for QueueGuard<'_> {
+    type Target = RunQueue;
+
+    #[inline]
+    fn deref(&self) -> &RunQueue {
+        &self.queue
+    }
+}
+
+impl DerefMut for QueueGuard<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut RunQueue {
+        &mut self.queue
+    }
+}
+
+impl Drop for QueueGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.inbox.publish(&self.queue);
     }
 }

@@ -447,11 +447,7 @@ impl<M: Machine> Shared<M> {
         if !cpu.has_waiting() {
             return None;
         }
-        let mut queue = cpu.queue.lock();
-        cpu.inbox.collect(&mut queue);
-        let chosen = queue.pop(|| self.machine.now().as_nanos());
-        cpu.inbox.publish(&queue);
-        chosen
+        cpu.queue().pop(|| self.machine.now().as_nanos())
     }
 
     /// Takes half of the tasks of some CPU that has more than one, and returns the one to begin with.
@@ -469,15 +465,12 @@ impl<M: Machine> Shared<M> {
         if victim.status.peek() == Mode::Idle {
             return None;
         }
-        let mut theirs = victim.queue.try_lock()?;
-        victim.inbox.collect(&mut theirs);
-        // `try_lock` again: two thieves that rob each other must not wait for each other.
-        let mut ours = thief.queue.try_lock()?;
+        let mut theirs = victim.try_queue()?;
+        // `try` again: two thieves that rob each other must not wait for each other.
+        let mut ours = thief.try_queue()?;
         let taken = theirs.give_half_to(&mut ours);
-        victim.inbox.publish(&theirs);
         drop(theirs);
         let chosen = ours.pop(|| self.machine.now().as_nanos());
-        thief.inbox.publish(&ours);
         thief.count.stolen.fetch_add(taken as u64, Ordering::Relaxed);
         chosen
     }
@@ -514,10 +507,8 @@ impl<M: Machine> Shared<M> {
 
     /// Queues a task that was woken while it ran, behind its like.
     fn queue_again(&self, cpu: &Cpu, task: Runnable) {
-        let mut queue = cpu.queue.lock();
-        cpu.inbox.collect(&mut queue);
-        queue.push(task);
-        cpu.inbox.publish(&queue);
+        // What came in meanwhile goes first.
+        cpu.queue().push(task);
     }
 
     /// Sleeps until there is something to do.
@@ -593,7 +584,7 @@ impl<M: Machine> Shared<M> {
         if former != index {
             rescale(&task, self.cpus[former].inbox.floor(), cpu.inbox.floor());
         }
-        match if index == here { cpu.queue.try_lock() } else { None } {
+        match if index == here { cpu.try_queue_to_push() } else { None } {
             Some(mut queue) => {
                 // Woken by the task that runs here: its data is warm, it may go next.
                 if origin == Origin::Wake && cpu.current.with(|_| ()).is_some() {
@@ -601,7 +592,6 @@ impl<M: Machine> Shared<M> {
                 } else {
                     queue.push(task);
                 }
-                cpu.inbox.publish(&queue);
             }
             None => cpu.inbox.push(task),
         }

@@ -262,6 +262,9 @@ impl Inbox {
     }
 
     fn collect_all(&self, queue: &mut RunQueue) {
+        // Before anything leaves the inbox: the CPU, looking while a thief is at this, finds one of the two not empty.
+        // Release: pairs with the Acquire of has_waiting(), which looks here after it has found the inbox empty.
+        self.waiting.store(queue.length() + 1, Ordering::Release);
         // No more than there are slots: who pushes faster than this is not to keep us here.
         for _ in 0..INBOX_SLOTS {
             let Some(task) = self.slots.pop() else { break };
@@ -276,6 +279,13 @@ impl Inbox {
         self.waiting.store(queue.length(), Ordering::Release);
         // Relaxed: a hint.
         self.floor.store(queue.floor, Ordering::Relaxed);
+    }
+
+    /// Whether a task is in the inbox or in the run queue. For the CPU itself a reliable answer: it may sleep on it.
+    #[inline]
+    pub(crate) fn has_waiting(&self) -> bool {
+        // In this order: see collect_all().
+        !self.is_empty() || self.waiting() != 0
     }
 
     /// The length of the run queue, as last published.

@@ -126,8 +126,8 @@ impl<T: Element> Stack<T> {
         if self.is_empty() {
             return Taken { next: None, elements: PhantomData };
         }
-        // Acquire: pairs with the Release of each push.
-        let mut newest = NonNull::new(self.head.swap(ptr::null_mut(), Ordering::Acquire));
+        // Acquire: pairs with the Release of each push. Release: whoever finds it empty sees what was done before it was emptied.
+        let mut newest = NonNull::new(self.head.swap(ptr::null_mut(), Ordering::AcqRel));
         let mut oldest: Option<Link> = None;
         while let Some(link) = newest {
             // SAFETY: all that was on the stack is ours now.
