@@ -2,7 +2,7 @@
 
 use crate::guest::Lost;
 use crate::machine::Options;
-use crate::{console, doctor, exec, image, packages};
+use crate::{bench, console, doctor, exec, image, packages};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -41,6 +41,15 @@ enum Action {
         /// The program and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
         command: Vec<OsString>,
+    },
+    /// Measure Rouse beside Linux
+    Bench {
+        /// Only the rows whose names contain this (also: memory, boot, size)
+        #[arg(long, value_name = "NAME")]
+        only: Option<String>,
+        /// Save the table to docs/benchmarks.md
+        #[arg(long)]
+        save: bool,
     },
     /// Make a hybrid image for USB sticks and CDs, for BIOS and UEFI
     Image {
@@ -81,6 +90,7 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.action {
         None => console::run(&arguments.options),
         Some(Action::Exec { tty, command }) => exec::run(&arguments.options, command, *tty),
+        Some(Action::Bench { only, save }) => bench::run(&arguments.options, only.as_deref(), *save),
         Some(Action::Image { output }) => image::run(&arguments.options, output).map(|()| ExitCode::SUCCESS),
         Some(Action::Doctor { fix }) => doctor::run(*fix),
     }

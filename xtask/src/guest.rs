@@ -214,6 +214,11 @@ impl Guest {
         Ok(guest)
     }
 
+    /// Lets the machine run so long from now on.
+    pub fn set_time_limit(&mut self, limit: Duration) {
+        self.deadline = Some(Instant::now() + limit);
+    }
+
     /// Runs a program without input, and answers what it left behind.
     ///
     /// # Errors

@@ -17,6 +17,7 @@
 //!
 //! next: `cli.rs`, then `guest.rs`.
 
+pub mod bench;
 pub mod cli;
 pub mod console;
 pub mod doctor;

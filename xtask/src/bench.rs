@@ -1,0 +1,286 @@
+//! `cargo run -- bench`: what Rouse costs beside Linux, with the same binary on the same machine, in one run.
+//!
+//! Each row is measured on both kernels one right after the other, first with `-icount` (one instruction is one nanosecond: the
+//! cost of code, and it repeats), then plain (traps, TLB and wake-ups, on a machine that does other things too: the best of
+//! two). Times of a whole machine (boot, memory) are taken from plain runs only.
+//!
+//! next: `user/programs/src/bin/bench`, which runs in the guest.
+
+use crate::guest::Guest;
+use crate::kernel::{self, Profile};
+use crate::machine::Options;
+use crate::{image, paths, progress};
+use anyhow::{Context, Result};
+use std::fmt::Write as _;
+use std::io::Read;
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+/// A row that takes longer than this, with its machine's start, is given up.
+const LIMIT_SECONDS: u64 = 300;
+const PLAIN_ROUNDS: usize = 2;
+
+/// One kernel's figure.
+#[derive(Clone, Debug, PartialEq)]
+struct Figure {
+    value: f64,
+    unit: String,
+    counters: String,
+}
+
+/// Two kernels' figures for a row.
+#[derive(Clone, Debug, Default)]
+struct Pair {
+    rouse: Option<Figure>,
+    linux: Option<Figure>,
+}
+
+/// Measures the rows whose names contain `only`, prints the table, and saves it if asked to.
+///
+/// # Errors
+/// A machine cannot be started at all.
+pub fn run(options: &Options, only: Option<&str>, save: bool) -> Result<ExitCode> {
+    let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
+    let mut table = String::from(
+        "| row | unit | Rouse, icount | Linux, icount | ratio | Rouse, plain | Linux, plain | ratio | counted on Rouse, for each |\n",
+    );
+    table += "|---|---|---|---|---|---|---|---|---|\n";
+    print!("{table}");
+    let mut repeatable = Machines::new(&Options { icount: true, ..options.clone() });
+    let mut plain = Machines::new(&Options { icount: false, ..options.clone() });
+    for row in plain.rows()?.iter().filter(|row| wanted(row)) {
+        let counted = repeatable.measure(row);
+        let mut timed = plain.measure(row);
+        for _ in 1..PLAIN_ROUNDS {
+            let again = plain.measure(row);
+            timed = Pair { rouse: better(timed.rouse, again.rouse), linux: better(timed.linux, again.linux) };
+        }
+        let line = line(row, &counted, &timed);
+        print!("{line}");
+        table += &line;
+    }
+    drop((repeatable, plain));
+    let mut whole = String::new();
+    if wanted("memory") {
+        for (name, options) in [("Rouse", options.clone()), ("Linux", options.on_linux())] {
+            let figure =
+                memory_of_a_sleeping_thread(&options).map_or_else(|error| short(&error), |kib| format!("{kib:.1} KiB"));
+            writeln!(whole, "- {name}: kernel memory of a sleeping thread: {figure}")?;
+        }
+    }
+    if wanted("boot") {
+        for (name, options) in [("Rouse", options.clone()), ("Linux", options.on_linux())] {
+            let figure = boot_to_prompt(&options)
+                .map_or_else(|error| short(&error), |time| format!("{:.2} s", time.as_secs_f64()));
+            writeln!(whole, "- {name}: from QEMU's start to the shell's prompt, plain: {figure}")?;
+        }
+    }
+    if wanted("size") {
+        let kernel = std::fs::read(kernel::build(Profile::Fast)?)?;
+        let size = image::loadable(&kernel)?.len();
+        writeln!(whole, "- Rouse: what is loaded of the kernel's file: {:.2} MiB", size as f64 / f64::from(1 << 20))?;
+    }
+    print!("\n{whole}");
+    if save {
+        let path = paths::workspace().join("docs/benchmarks.md");
+        std::fs::create_dir_all(path.parent().context("docs is a folder")?)?;
+        std::fs::write(&path, page(&table, &whole))?;
+        progress::step(&format!("saved to {}", path.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn page(table: &str, whole: &str) -> String {
+    format!(
+        "# What Rouse costs beside Linux\n\nMade by `cargo run --release -- bench --save`; the same static binary on both kernels, one CPU, QEMU's TCG, \
+         Debian's Linux. \"icount\" is `-icount shift=0,sleep=off`: one guest instruction is one nanosecond, so the figure counts \
+         instructions and repeats. \"plain\" is the better of two timed runs: an order of magnitude, no more. A ratio below 1 is in \
+         Rouse's favour.\n\n{table}\n{whole}"
+    )
+}
+
+/// Two machines that stay up between rows; one that was lost is started again.
+struct Machines {
+    rouse: Slot,
+    linux: Slot,
+}
+
+struct Slot {
+    options: Options,
+    guest: Option<Guest>,
+}
+
+impl Machines {
+    fn new(options: &Options) -> Self {
+        let options = Options { timeout: None, ..options.clone() };
+        Self { linux: Slot { options: options.on_linux(), guest: None }, rouse: Slot { options, guest: None } }
+    }
+
+    fn rows(&mut self) -> Result<Vec<String>> {
+        // Linux certainly runs it.
+        let list = self.linux.guest()?.run(&["bench", "--list"])?.text();
+        Ok(list.lines().map(str::to_owned).collect())
+    }
+
+    fn measure(&mut self, row: &str) -> Pair {
+        Pair { rouse: self.rouse.measure(row), linux: self.linux.measure(row) }
+    }
+}
+
+impl Slot {
+    fn guest(&mut self) -> Result<&mut Guest> {
+        if self.guest.is_none() {
+            self.guest = Some(Guest::start(&self.options)?);
+        }
+        self.guest.as_mut().context("it was just started")
+    }
+
+    /// One figure; `None`, and a note, if the row cannot be measured there.
+    fn measure(&mut self, row: &str) -> Option<Figure> {
+        let outcome = self.guest().and_then(|guest| {
+            guest.set_time_limit(Duration::from_secs(LIMIT_SECONDS));
+            guest.run(&["bench", row])
+        });
+        let kernel = self.options.kernel.clone();
+        match outcome {
+            Ok(output) if output.is_success() => parse(&output.text()),
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                progress::note(&format!("{row} on {kernel}: {:?} {said}", output.end));
+                None
+            }
+            Err(error) => {
+                self.guest = None;
+                progress::note(&format!("{row} on {kernel}: {}", short(&error)));
+                None
+            }
+        }
+    }
+}
+
+fn short(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn parse(text: &str) -> Option<Figure> {
+    let mut words = text.split_whitespace();
+    let value = words.next()?.parse().ok()?;
+    let unit = words.next()?.to_owned();
+    Some(Figure { value, unit, counters: words.collect::<Vec<_>>().join(" ") })
+}
+
+/// The better of two figures of the same row.
+fn better(one: Option<Figure>, other: Option<Figure>) -> Option<Figure> {
+    let (Some(one), Some(other)) = (&one, &other) else { return one.or(other) };
+    let first = if is_bandwidth(&one.unit) { one.value >= other.value } else { one.value <= other.value };
+    Some(if first { one.clone() } else { other.clone() })
+}
+
+fn is_bandwidth(unit: &str) -> bool {
+    unit.ends_with("/s")
+}
+
+fn line(row: &str, counted: &Pair, timed: &Pair) -> String {
+    let all = [&counted.rouse, &counted.linux, &timed.rouse, &timed.linux];
+    let unit = all.iter().find_map(|figure| figure.as_ref()).map_or("", |figure| &figure.unit);
+    let counters = counted.rouse.as_ref().or(timed.rouse.as_ref()).map_or("", |figure| &figure.counters);
+    format!(
+        "| {row} | {unit} | {} | {} | {} | {} | {} | {} | {counters} |\n",
+        cell(&counted.rouse),
+        cell(&counted.linux),
+        ratio(counted),
+        cell(&timed.rouse),
+        cell(&timed.linux),
+        ratio(timed),
+    )
+}
+
+fn cell(figure: &Option<Figure>) -> String {
+    figure.as_ref().map_or("–".into(), |figure| format!("{:.0}", figure.value))
+}
+
+/// Rouse's cost over Linux's, so that less than 1 is always the better.
+fn ratio(pair: &Pair) -> String {
+    let (Some(rouse), Some(linux)) = (&pair.rouse, &pair.linux) else { return "–".into() };
+    let ratio = if is_bandwidth(&rouse.unit) { linux.value / rouse.value } else { rouse.value / linux.value };
+    format!("{ratio:.2}")
+}
+
+/// KiB of kernel memory for one more sleeping thread: the slope between two counts of threads.
+fn memory_of_a_sleeping_thread(options: &Options) -> Result<f64> {
+    const FEW: &str = "2000";
+    const MANY: &str = "20000";
+    let options = Options { memory: "2G".into(), timeout: Some(LIMIT_SECONDS), ..options.clone() };
+    let mut guest = Guest::start(&options)?;
+    // Linux's own limits are lower than what it can do.
+    guest.shell(
+        "for limit in kernel/threads-max kernel/pid_max vm/max_map_count; do echo 200000 > /proc/sys/$limit; done",
+    )?;
+    let mut used = |count: &str| -> Result<(f64, f64)> {
+        let text = guest.run(&["bench", "--threads", count])?.text();
+        let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [threads, free, own] = numbers[..] else { anyhow::bail!("{count} threads: no figure") };
+        // What is free, and what the process itself holds, is not the kernel's.
+        Ok((threads, free + own))
+    };
+    let ((few, before), (many, after)) = (used(FEW)?, used(MANY)?);
+    anyhow::ensure!(many - few > 1000.0, "only {many} threads could be started");
+    Ok((before - after) / (many - few))
+}
+
+/// From QEMU's start to the prompt of the shell on the serial console.
+fn boot_to_prompt(options: &Options) -> Result<Duration> {
+    const PROMPT: &[u8] = b":/# ";
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let mut qemu = options.command(&["init.mode=shell".into()])?;
+    qemu.args(["-serial", "stdio"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let start = Instant::now();
+    let mut child = qemu.spawn()?;
+    let mut console = child.stdout.take().context("it was asked for")?;
+    let (found, prompt) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut seen = Vec::new();
+        let mut chunk = [0; 4096];
+        while let Ok(count @ 1..) = console.read(&mut chunk) {
+            seen.extend_from_slice(&chunk[..count]);
+            if seen.windows(PROMPT.len()).any(|window| window == PROMPT) {
+                // Whoever asked may have lost patience.
+                let _ = found.send(start.elapsed());
+                return;
+            }
+        }
+    });
+    let outcome = prompt.recv_timeout(PATIENCE).context("no prompt");
+    child.kill()?;
+    child.wait()?;
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(rouse: f64, linux: f64, unit: &str) -> Pair {
+        let figure = |value| Some(Figure { value, unit: unit.into(), counters: String::new() });
+        Pair { rouse: figure(rouse), linux: figure(linux) }
+    }
+
+    #[test]
+    fn a_ratio_below_one_is_in_favour_of_rouse_whatever_the_unit() {
+        assert_eq!(ratio(&pair(50.0, 100.0, "ns")), "0.50");
+        assert_eq!(ratio(&pair(200.0, 100.0, "MB/s")), "0.50");
+        assert_eq!(ratio(&Pair::default()), "–");
+    }
+
+    #[test]
+    fn the_better_of_two_is_the_shorter_time_or_the_greater_bandwidth() {
+        let best = |unit: &str| {
+            let pair = pair(1.0, 2.0, unit);
+            better(pair.rouse, pair.linux).map(|figure| figure.value)
+        };
+        assert_eq!(best("ns"), Some(1.0));
+        assert_eq!(best("MB/s"), Some(2.0));
+        assert_eq!(better(None, parse("7 ns cr3=1")).map(|figure| figure.counters), Some("cr3=1".into()));
+    }
+}
