@@ -191,14 +191,7 @@ fn wrong_checksums_are_errors() {
     assert_eq!(broken(2048 + 0x0c).err(), Some(Errno::EIO), "in the group's descriptor");
     let file = number_behind("imap file", "located at block");
     let offset = usize::from_str_radix(
-        debugfs(&image, &["imap file".into()])
-            .split("offset 0x")
-            .nth(1)
-            .unwrap()
-            .trim()
-            .split_whitespace()
-            .next()
-            .unwrap(),
+        debugfs(&image, &["imap file".into()]).split("offset 0x").nth(1).unwrap().split_whitespace().next().unwrap(),
         16,
     )
     .unwrap();
