@@ -43,6 +43,9 @@ pub struct Dentry {
     was_used: AtomicBool,
     /// How many mounts have it as their place.
     mounts: AtomicU32,
+    /// Whether what was found in it is remembered: it stands in a table itself (or is a root), and its inode allows it. A folder that is
+    /// looked up anew each time must not be kept alive by what was found in it.
+    keeps_names: bool,
     content: Content,
 }
 
@@ -120,12 +123,14 @@ impl Dentry {
             _ => Content::Other,
         };
         LIVE.fetch_add(1, Ordering::Relaxed);
+        let keeps_names = parent.as_ref().is_none_or(|parent| parent.keeps_names) && inode.names_are_stable();
         Arc::new(Dentry {
             inode,
             place: SpinLock::new(Place { parent, name }),
             is_removed: AtomicBool::new(false),
             was_used: AtomicBool::new(false),
             mounts: AtomicU32::new(0),
+            keeps_names,
             content,
         })
     }
@@ -265,7 +270,7 @@ impl Dentry {
             Err(waiting) => Io::wait(async move {
                 let answer = waiting.await;
                 if let Err(Errno::ENOENT) = answer
-                    && self.inode.names_are_stable()
+                    && self.keeps_names
                 {
                     self.remember(Arc::from(name), None);
                 }
@@ -278,7 +283,7 @@ impl Dentry {
     pub(crate) fn adopt(self: &Arc<Self>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Dentry> {
         let name: Arc<[u8]> = Arc::from(name);
         let dentry = Dentry::new(inode, Some(self.clone()), name.clone());
-        if self.inode.names_are_stable() {
+        if self.keeps_names {
             self.remember(name, Some(dentry.clone()));
             enqueue(&dentry);
         }
@@ -306,6 +311,11 @@ impl Dentry {
         if let Some(dentry) = entry {
             dentry.is_removed.store(true, Ordering::Release);
         }
+    }
+
+    /// Forgets what is known of a name that its file system removed by itself.
+    pub fn forget_name(&self, name: &[u8]) {
+        self.removed(name);
     }
 
     /// Notes that `entry` moved from this folder to `to`; what was there before is gone. Both folders' locks are held.
@@ -348,7 +358,7 @@ impl Dentry {
     pub(crate) fn remember_link(&self, target: &[u8]) -> Arc<[u8]> {
         let target: Arc<[u8]> = Arc::from(target);
         if let Content::Link(cached) = &self.content
-            && self.place.lock().parent.as_ref().is_some_and(|parent| parent.inode.names_are_stable())
+            && self.keeps_names
         {
             *cached.lock() = Some(target.clone());
         }

@@ -405,7 +405,7 @@ pub trait Inode: Any + Send + Sync {
         Io::ready(Err(Errno::ENOTDIR))
     }
 
-    /// Whether names found in it may be kept in the cache of names. No for procfs, whose folders change by themselves.
+    /// Whether the names found in it, or where it points, may be remembered. No for much of procfs, which changes by itself.
     fn names_are_stable(&self) -> bool {
         true
     }

@@ -52,5 +52,5 @@ pub use mount::{Mount, MountFlags, MountNamespace};
 pub use operations::TimeChange;
 pub use page_cache::{Mapper, PageCache};
 pub use path::Path;
-pub use permission::Credentials;
+pub use permission::{Access, Capabilities, Credentials};
 pub use walk::WalkFlags;

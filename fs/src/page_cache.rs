@@ -68,7 +68,15 @@ struct State {
 struct Slot {
     page: Page,
     is_dirty: bool,
+    /// Room for it is reserved, and it has not been written back since.
+    is_reserved: bool,
     was_used: bool,
+}
+
+impl Slot {
+    fn new(page: Page) -> Slot {
+        Slot { page, is_dirty: false, is_reserved: false, was_used: true }
+    }
 }
 
 /// Pages that somebody reads.
@@ -183,24 +191,26 @@ impl PageCache {
         if self.file.is_storage {
             return Io::ready(self.make(inode, index));
         }
-        let (page, is_dirty) = match self.file.state.lock().pages.get_mut(&index) {
-            Some(slot) => (Some(slot.page.clone()), slot.is_dirty),
+        let (page, is_reserved) = match self.file.state.lock().pages.get_mut(&index) {
+            Some(slot) => (Some(slot.page.clone()), slot.is_reserved),
             None => (None, false),
         };
         match page {
-            Some(page) if is_dirty => Io::ready(Ok(page)),
+            Some(page) if is_reserved => Io::ready(Ok(page)),
             Some(page) => match inode.reserve_page(index).now() {
-                Ok(reserved) => Io::ready(reserved.map(|()| page)),
-                Err(waiting) => Io::wait(async move { waiting.await.map(|()| page) }),
+                Ok(reserved) => Io::ready(reserved.map(|()| self.file.reserved(index, page))),
+                Err(waiting) => Io::wait(async move { waiting.await.map(|()| self.file.reserved(index, page)) }),
             },
             None => Io::wait(async move {
                 inode.reserve_page(index).await?;
                 let is_new = index.saturating_mul(PAGE_SIZE as u64) >= inode.core().size() || inode.is_hole(index);
-                if is_new {
+                let page = if is_new {
                     let page = Page::allocate_zeroed(self.file.source).ok_or(Errno::ENOMEM)?;
-                    return Ok(self.file.insert(index, page));
-                }
-                self.load(inode, index).await
+                    self.file.insert(index, page)
+                } else {
+                    self.load(inode, index).await?
+                };
+                Ok(self.file.reserved(index, page))
             }),
         }
     }
@@ -213,7 +223,7 @@ impl PageCache {
         }
         let page = Page::allocate_zeroed(self.file.source).ok_or(Errno::ENOMEM)?;
         inode.reserve_page(index).now().unwrap_or(Err(Errno::EIO))?;
-        state.pages.insert(index, Slot { page: page.clone(), is_dirty: false, was_used: true });
+        state.pages.insert(index, Slot::new(page.clone()));
         IN_MEMORY.fetch_add(1, Ordering::Relaxed);
         Ok(page)
     }
@@ -299,6 +309,7 @@ impl PageCache {
             && !slot.is_dirty
         {
             slot.is_dirty = true;
+            slot.is_reserved = true;
             state.dirty += 1;
             DIRTY.fetch_add(1, Ordering::Relaxed);
         }
@@ -386,11 +397,21 @@ impl File {
         if let Some(page) = state.get(index) {
             return page;
         }
-        state.pages.insert(index, Slot { page: page.clone(), is_dirty: false, was_used: true });
+        state.pages.insert(index, Slot::new(page.clone()));
         drop(state);
         CACHED.fetch_add(1, Ordering::Relaxed);
         if !self.is_listed.swap(true, Ordering::AcqRel) {
             RECLAIMABLE.lock().push_back(Arc::downgrade(self));
+        }
+        page
+    }
+
+    /// Notes that room for a page was reserved. If the page is not the cached one any more, the next attempt looks again.
+    fn reserved(&self, index: u64, page: Page) -> Page {
+        if let Some(slot) = self.state.lock().pages.get_mut(&index)
+            && slot.page.frame() == page.frame()
+        {
+            slot.is_reserved = true;
         }
         page
     }
@@ -400,6 +421,7 @@ impl File {
         let mut state = self.state.lock();
         let (&index, slot) = state.pages.range_mut(from..).find(|(_, slot)| slot.is_dirty)?;
         slot.is_dirty = false;
+        slot.is_reserved = false;
         let page = slot.page.clone();
         state.dirty -= 1;
         DIRTY.fetch_sub(1, Ordering::Relaxed);
@@ -437,7 +459,7 @@ impl File {
                     break;
                 }
                 last = Some(index);
-                if slot.is_dirty || slot.page.references() > 1 {
+                if slot.is_reserved || slot.page.references() > 1 {
                     continue;
                 }
                 if core::mem::take(&mut slot.was_used) {

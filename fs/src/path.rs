@@ -9,8 +9,9 @@ use conquer_once::spin::OnceCell;
 
 use crate::dentry::Dentry;
 use crate::file_system::FileSystem;
+use crate::inode::{Attributes, FileSystemStatus, Kind};
 use crate::mount::{Mount, MountFlags, Superblock};
-use crate::{Errno, Inode, Result};
+use crate::{Errno, Inode, InodeCore, PageSource, Result};
 
 /// The longest path a program may give, with its NUL.
 pub const PATH_MAX: usize = 4096;
@@ -34,7 +35,7 @@ impl Path {
 
     /// A place for a node that has none, such as a pipe, so that `/proc/PID/fd` can lead to it.
     pub fn nowhere(inode: Arc<dyn Inode>) -> Path {
-        Path { mount: nowhere(inode.clone()), dentry: Dentry::root(inode) }
+        Path { mount: nowhere(inode.core().pages.source()), dentry: Dentry::root(inode) }
     }
 
     /// Whether both are the same place.
@@ -129,11 +130,21 @@ impl Path {
 }
 
 /// The mount of all nodes that have no place.
-fn nowhere(first: Arc<dyn Inode>) -> Arc<Mount> {
-    struct Nowhere(Arc<dyn Inode>);
+fn nowhere(source: &'static dyn PageSource) -> Arc<Mount> {
+    /// A file system of one empty file.
+    struct Nowhere(InodeCore);
+    impl Inode for Nowhere {
+        fn core(&self) -> &InodeCore {
+            &self.0
+        }
+        fn file_system(&self) -> FileSystemStatus {
+            FileSystemStatus::default()
+        }
+    }
     impl FileSystem for Nowhere {
         fn root(&self) -> Arc<dyn Inode> {
-            self.0.clone()
+            let core = &self.0;
+            Arc::new(Nowhere(InodeCore::in_memory(core.pages.source(), 0, 0, Kind::Regular, 0, Attributes::default())))
         }
         fn type_name(&self) -> &'static str {
             "none"
@@ -142,7 +153,8 @@ fn nowhere(first: Arc<dyn Inode>) -> Arc<Mount> {
     static NOWHERE: OnceCell<Arc<Mount>> = OnceCell::uninit();
     NOWHERE
         .get_or_init(|| {
-            let superblock = Superblock::new(Arc::new(Nowhere(first)), b"none");
+            let file_system = Nowhere(InodeCore::in_memory(source, 0, 0, Kind::Regular, 0, Attributes::default()));
+            let superblock = Superblock::new(Arc::new(file_system), b"none");
             let root = superblock.root.clone();
             Mount::new(superblock, root, MountFlags::empty())
         })

@@ -95,6 +95,7 @@ impl State {
     fn write(&mut self, pages: &'static dyn PageSource, source: &mut dyn Source) -> Result<usize, Stop> {
         let is_whole = source.remaining() <= PIPE_BUF;
         let mut done = 0;
+        let mut has_faulted = false;
         while source.remaining() > 0 {
             let wanted = source.remaining();
             let needed = if is_whole { wanted } else { 1 };
@@ -124,6 +125,7 @@ impl State {
                 }
             };
             if moved < room {
+                has_faulted = true;
                 if is_whole {
                     source.give_back(moved);
                 } else {
@@ -134,7 +136,7 @@ impl State {
             done += moved;
         }
         match done {
-            0 if source.faulted() => Err(Stop::Fault),
+            0 if has_faulted => Err(Stop::Fault),
             0 => Err(Stop::WouldBlock),
             _ => Ok(done),
         }

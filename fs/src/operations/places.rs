@@ -66,9 +66,18 @@ impl Caller<'_> {
         flags: MountFlags,
         at: At<'_>,
     ) -> Result<Arc<Mount>> {
+        let superblock = Superblock::new(file_system, source);
+        self.mount_again(superblock, flags, at).await
+    }
+
+    /// Mounts a file system that may be mounted elsewhere too: the same device twice, or /dev.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::mount`].
+    pub async fn mount_again(&self, superblock: Arc<Superblock>, flags: MountFlags, at: At<'_>) -> Result<Arc<Mount>> {
         self.check_can(Capabilities::SYS_ADMIN)?;
         let place = self.walk(at, WalkFlags::FOLLOW).await?;
-        let superblock = Superblock::new(file_system, source);
         if flags.contains(MountFlags::READ_ONLY) {
             superblock.set_read_only(true)?;
         }
