@@ -24,6 +24,7 @@ use executor::sync::SpinLock;
 use fs::Inode;
 
 use super::frames::{self, FRAME_SIZE};
+use super::gate;
 use super::layout::{LOWEST, Layout};
 use super::mapper::Mappers;
 use super::page_table::{self, Batch, OutOfMemory, PageTable, Resident};
@@ -167,6 +168,7 @@ impl AddressSpace {
     ///
     /// `ENOMEM`.
     pub fn new(layout: Layout, limits: Limits) -> Result<Arc<AddressSpace>, Errno> {
+        gate::try_admit()?;
         let inner = Inner {
             areas: VmaMap::default(),
             table: PageTable::new()?,
@@ -251,6 +253,7 @@ impl AddressSpace {
             return Err(Errno::EINVAL);
         }
         let backing = request.backing(len)?;
+        gate::try_admit()?;
         let mut inner = self.inner.lock();
         let start = inner.place(request.placement, len)?;
         let mut flags = request.flags;

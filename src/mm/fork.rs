@@ -10,6 +10,7 @@ use alloc::sync::Arc;
 use abi::Errno;
 
 use super::address_space::{AddressSpace, Inner};
+use super::gate;
 use super::mapper::Mappers;
 use super::page_table::{PageTable, Resident};
 use super::vma::{VmaFlags, VmaMap};
@@ -22,6 +23,7 @@ impl AddressSpace {
     ///
     /// `ENOMEM`; this address space is as it was then.
     pub fn fork(&self) -> Result<Arc<AddressSpace>, Errno> {
+        gate::try_admit()?;
         let mut parent = self.inner.lock();
         let mut areas = parent.areas.try_clone(|vma| !vma.flags.contains(VmaFlags::DONT_FORK))?;
         let mut child = Inner {

@@ -133,7 +133,14 @@ pub fn free() -> usize {
     FREE.load(Ordering::Relaxed) + CACHES.sum(|cache| unsafe { (&raw const (*cache).count).read_volatile() })
 }
 
+/// At least so many frames are free: all but what CPUs keep for themselves. Cheaper than [`free`].
+#[inline]
+pub fn surely_free() -> usize {
+    FREE.load(Ordering::Relaxed)
+}
+
 /// Frames that programs cannot have.
+#[inline]
 pub fn reserve() -> usize {
     RESERVE.load(Ordering::Relaxed)
 }
@@ -219,15 +226,15 @@ impl Frame {
         }
     }
 
-    /// Sets `len` bytes from `offset` on to zero.
+    /// Copies bytes out, from `offset` on.
     ///
     /// # Panics
     ///
     /// If the range leaves the frame.
-    pub fn zero_range(&self, offset: usize, len: usize) {
-        assert!(offset <= FRAME_SIZE && len <= FRAME_SIZE - offset, "range leaves the frame");
-        // SAFETY: as in `zero`, the range was checked.
-        unsafe { self.pointer().as_ptr().add(offset).write_bytes(0, len) }
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
+        assert!(offset <= FRAME_SIZE && into.len() <= FRAME_SIZE - offset, "range leaves the frame");
+        // SAFETY: as in `zero`, the range was checked; `into` is borrowed memory, which a frame never is.
+        unsafe { core::ptr::copy_nonoverlapping(self.pointer().as_ptr().add(offset), into.as_mut_ptr(), into.len()) }
     }
 
     /// Copies bytes in, from `offset` on.

@@ -22,7 +22,7 @@ const PATIENCE: usize = 16;
 /// Whether the gate is open now. Costs a few instructions.
 #[inline]
 pub fn is_open() -> bool {
-    frames::free() > frames::reserve() + MARGIN
+    frames::surely_free() > frames::reserve() + MARGIN
 }
 
 /// Passes the gate if that needs no waiting.

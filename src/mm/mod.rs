@@ -28,6 +28,7 @@ pub mod page_fault;
 pub mod page_table;
 mod protect;
 mod remap;
+mod remote;
 pub mod report;
 pub mod shared_memory;
 #[cfg(test)]

@@ -22,22 +22,25 @@
 //! Next: `user.rs`. Exercise: why is a shared page mapped read-only at first?
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering::Relaxed;
 
 use abi::Errno;
 use drivers::hw::Page;
 
-use super::address_space::{AddressSpace, Inner};
+use super::address_space::{AddressSpace, AtomicLimits, Inner, Limits};
 use super::frames::{FRAME_SIZE, Frame, Purpose};
 use super::gate;
 use super::page_table::{LEAF_SPAN, OutOfMemory, Slot};
 use super::vma::{Backing, MappedFile, Position, STACK_GUARD, Vma, VmaFlags};
+use crate::arch::PageFault;
 use crate::arch::paging::{self, Rights, USER_END, index};
 
 /// Cached neighbours of a file page are mapped along with it: so many pages, aligned.
 const AROUND: usize = 16;
 /// A page that must be read from a device brings so many with it: 128 KiB, as Linux reads ahead.
 const AHEAD: usize = 32;
+
+/// How often a fault finds no memory, although the gate was open, before the program is killed.
+const PATIENCE: usize = 100;
 
 /// What a program was about to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +51,16 @@ pub enum Access {
     Write,
     /// Fetch an instruction.
     Execute,
+}
+
+impl From<&PageFault> for Access {
+    fn from(fault: &PageFault) -> Access {
+        match (fault.write, fault.execute) {
+            (true, _) => Access::Write,
+            (_, true) => Access::Execute,
+            _ => Access::Read,
+        }
+    }
 }
 
 /// Why it may not.
@@ -109,32 +122,37 @@ impl AddressSpace {
     /// Nothing is lost: the page comes, or does not, and the next touch faults again.
     pub async fn fault_in(&self, address: usize, access: Access) -> Result<(), Fault> {
         let mut loaded = None;
-        let mut failures = 0;
+        let mut shortages = 0;
         loop {
             match self.fault(address, access, loaded.as_ref()) {
                 Ok(()) => return Ok(()),
                 Err(Stop::Fault(fault)) => return Err(fault),
-                Err(Stop::Page(file, index, access)) => {
-                    loaded = Some(Loaded::wait_for(&file, index, access).await.map_err(Fault::from_errno)?);
-                }
-                Err(Stop::Memory) => {
-                    failures += 1;
-                    if failures > 100 || gate::admit().await.is_err() {
-                        return Err(Fault::OutOfMemory);
+                Err(Stop::Page(file, index, access)) => match Loaded::wait_for(&file, index, access).await {
+                    Ok(page) => {
+                        loaded = Some(page);
+                        continue;
                     }
-                }
+                    Err(Errno::ENOMEM) => {}
+                    Err(_) => return Err(Fault::Bus),
+                },
+                Err(Stop::Memory) => {}
+            }
+            shortages += 1;
+            if shortages > PATIENCE || gate::admit().await.is_err() {
+                return Err(Fault::OutOfMemory);
             }
         }
     }
 
     fn fault(&self, address: usize, access: Access, loaded: Option<&Loaded>) -> Result<(), Stop> {
         let mut inner = self.inner.lock();
-        let at = inner.area_for(address, self.limits.stack.load(Relaxed)).map_err(Stop::Fault)?;
+        let at = inner.area_for(address, &self.limits).map_err(Stop::Fault)?;
         inner.fault(at, address & !(FRAME_SIZE - 1), access, loaded)
     }
 }
 
 impl Fault {
+    /// What a file system's answer means for the program.
     fn from_errno(errno: Errno) -> Fault {
         if errno == Errno::ENOMEM { Fault::OutOfMemory } else { Fault::Bus }
     }
@@ -160,29 +178,30 @@ impl Loaded {
 impl Inner {
     /// The area that `address` belongs to; a stack grows to it if it may.
     #[inline]
-    pub(super) fn area_for(&mut self, address: usize, stack_limit: u64) -> Result<Position, Fault> {
+    pub(super) fn area_for(&mut self, address: usize, limits: &AtomicLimits) -> Result<Position, Fault> {
         if address >= USER_END {
             return Err(Fault::Unmapped);
         }
         let at = self.areas.locate(address);
         match self.areas.at(at) {
             Some(vma) if vma.start <= address => Ok(at),
-            Some(vma) if vma.flags.contains(VmaFlags::GROWS_DOWN) => self.grow_stack(at, address, stack_limit),
+            Some(vma) if vma.flags.contains(VmaFlags::GROWS_DOWN) => self.grow_stack(at, address, &limits.get()),
             _ => Err(Fault::Unmapped),
         }
     }
 
     #[cold]
-    fn grow_stack(&mut self, at: Position, address: usize, stack_limit: u64) -> Result<Position, Fault> {
+    fn grow_stack(&mut self, at: Position, address: usize, limits: &Limits) -> Result<Position, Fault> {
         let start = address & !(FRAME_SIZE - 1);
         let below = self.areas.previous(at).and_then(|at| self.areas.at(at));
         // What cannot be touched is as good as a gap.
         let floor = below.map_or(0, |vma| if vma.rights.read { vma.end + STACK_GUARD } else { vma.end });
         let vma = self.areas.at(at).ok_or(Fault::Unmapped)?;
-        if start < floor || (vma.end - start) as u64 > stack_limit {
+        if start < floor || (vma.end - start) as u64 > limits.stack {
             return Err(Fault::Unmapped);
         }
         let grown = Vma { start, end: vma.start, ..vma.clone() };
+        self.check_limits(&grown, 0, limits).map_err(|_| Fault::Unmapped)?;
         self.account(&grown, 1);
         self.areas.at_mut(at).ok_or(Fault::Unmapped)?.start = start;
         Ok(at)

@@ -2,6 +2,10 @@
 //!
 //! Next: `shared_memory.rs`.
 
+use alloc::sync::Arc;
+
+use fs::Inode;
+
 use super::address_space::{AddressSpace, Inner};
 use super::frames::FRAME_SIZE;
 use super::page_table::Resident;
@@ -82,6 +86,15 @@ impl AddressSpace {
             }
             at = inner.areas.next(at);
         }
+    }
+
+    /// The file and the byte of its content that `address` shares with whoever maps the same: what a shared futex is known by.
+    /// `None` for private memory.
+    pub fn shared_location(&self, address: usize) -> Option<(Arc<dyn Inode>, u64)> {
+        let inner = self.inner.lock();
+        let vma = inner.areas.find(address).filter(|vma| vma.is_shared())?;
+        let (file, page) = vma.file_page(address)?;
+        Some((file.inode.clone(), page * FRAME_SIZE as u64 + (address % FRAME_SIZE) as u64))
     }
 
     /// The numbers as they are now.

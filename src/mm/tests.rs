@@ -367,7 +367,10 @@ fn a_stack_grows_to_its_limit_and_keeps_its_gap() {
     anonymous(&space, top - (64 + 300) * PAGE, 1);
     assert!(put(&space, top - 100 * PAGE, 1));
     assert!(!put(&space, top - 120 * PAGE, 1), "the gap would be less than 256 pages");
+    space.set_limits(Limits { address_space: (101 + 5) * PAGE as u64, ..Limits::default() });
+    assert!(!put(&space, top - 108 * PAGE, 1), "RLIMIT_AS bounds a stack as well");
     // Nothing is placed in the gap unless it is forced there.
+    space.set_limits(Limits::default());
     let hint = top - 150 * PAGE;
     let placed = space.map(MapRequest::anonymous(PAGE, RW).at(Placement::Hint(hint))).expect("room");
     assert_ne!(placed, hint);
@@ -580,4 +583,31 @@ fn reclaim_takes_the_files_pages_but_never_what_a_program_has_written() {
     mapper.unmap(0..u64::MAX);
     assert_eq!(space.usage().resident.file, 0);
     assert_eq!(get(&space, at + PAGE + 1), Some(200));
+}
+
+#[test]
+fn another_programs_memory_is_read_and_written_without_becoming_active() {
+    let (own, other) = (new_space(), new_space());
+    anonymous(&other, ARENA, 2);
+    assert!(put(&other, ARENA + PAGE, 6));
+    own.activate();
+    assert_eq!(block_on(other.write_remote(ARENA + PAGE - 2, b"abcd")), 4);
+    let mut bytes = [9; 6];
+    assert_eq!(block_on(other.read_remote(ARENA + PAGE - 3, &mut bytes)), 6);
+    assert_eq!(&bytes, b"\0abcd\0");
+    assert_eq!(block_on(other.read_remote(ARENA + 2 * PAGE - 1, &mut bytes)), 1, "it ends where the mapping ends");
+    other.protect(ARENA, PAGE, RO).expect("mapped");
+    assert_eq!(block_on(other.write_remote(ARENA, b"x")), 0);
+    assert!(own.is_active());
+}
+
+#[test]
+fn a_proof_of_activity_holds_after_another_space_was_active() {
+    let (one, other) = (new_space(), new_space());
+    anonymous(&one, ARENA, 1);
+    anonymous(&other, ARENA, 1);
+    let active = one.active();
+    assert!(put(&other, ARENA, 5));
+    active.write_bytes(ARENA, &[7]).expect("mapped");
+    assert_eq!((get(&one, ARENA), get(&other, ARENA)), (Some(7), Some(5)));
 }

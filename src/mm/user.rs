@@ -157,6 +157,8 @@ pub enum Obstacle {
 }
 
 /// The address space that user addresses mean on this CPU now. Taken per poll by [`AddressSpace::active`].
+///
+/// Each copy makes sure that it still is: within one poll, a system call may look into another program's memory.
 #[derive(Clone, Copy)]
 pub struct ActiveSpace<'a> {
     space: &'a AddressSpace,
@@ -406,16 +408,19 @@ impl ActiveSpace<'_> {
 
     /// Reads an aligned word without faulting anything in: `None` if it is not there now. For futexes, under a lock.
     pub fn load_u32(&self, at: UserPtr<u32>) -> Option<u32> {
+        self.space.activate();
         copy::load_u32_user(at.address)
     }
 
     /// Replaces an aligned word if it is `expected`, without faulting anything in; `Err` is what it is instead.
     pub fn compare_exchange_u32(&self, at: UserPtr<u32>, expected: u32, new: u32) -> Option<Result<u32, u32>> {
+        self.space.activate();
         copy::compare_exchange_u32_user(at.address, expected, new)
     }
 
     /// Replaces an aligned word by what `change` makes of it, without faulting anything in; returns what it was.
     pub fn fetch_op_u32(&self, at: UserPtr<u32>, change: impl Fn(u32) -> u32) -> Option<u32> {
+        self.space.activate();
         copy::fetch_op_u32_user(at.address, change)
     }
 
@@ -446,6 +451,7 @@ impl ActiveSpace<'_> {
         access: Access,
         attempt: impl Fn(usize) -> usize,
     ) -> Result<(), Stopped> {
+        self.space.activate();
         let left = attempt(0);
         if left == 0 { Ok(()) } else { self.go_on(address, len, access, len - left, attempt) }
     }

@@ -51,6 +51,13 @@ pub struct Rights {
     pub execute: bool,
 }
 
+impl Rights {
+    /// What the `PROT_` bits of mmap(2) ask for. On x86 what can be written or executed can be read.
+    pub const fn from_prot(prot: u32) -> Rights {
+        Rights { read: prot & 7 != 0, write: prot & 2 != 0, execute: prot & 4 != 0 }
+    }
+}
+
 /// One entry of a page table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(transparent)]
