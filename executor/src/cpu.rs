@@ -28,6 +28,7 @@ use crate::{
     atomic::{AtomicU8, Ordering, fence},
     list::{Heap, Home},
     run_queue::{Inbox, RunQueue},
+    statistics::Counters,
     sync::{Rank, SpinGuard, SpinLock},
     task::{CurrentTask, Dead, Stack},
     time::Timer,
@@ -115,17 +116,6 @@ pub(crate) struct Cpu {
     pub(crate) dead: Stack<Dead>,
     pub(crate) timers: Home<Heap, Timer>,
     pub(crate) count: Counters,
-}
-
-/// See [`CpuStatistics`](crate::CpuStatistics).
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) polls: AtomicU64,
-    pub(crate) long_polls: AtomicU64,
-    pub(crate) sleeps: AtomicU64,
-    pub(crate) kicks: AtomicU64,
-    pub(crate) alarms: AtomicU64,
-    pub(crate) stolen: AtomicU64,
 }
 
 impl Cpu {

@@ -102,8 +102,10 @@ mod executor;
 mod join;
 #[allow(unsafe_code, reason = "intrusive links are raw pointers; what the module offers is safe")]
 mod list;
+mod machine;
 mod run_queue;
 mod state;
+mod statistics;
 pub mod sync;
 #[allow(
     unsafe_code,
@@ -116,8 +118,10 @@ pub mod time;
 
 pub use core::time::Duration;
 
-pub use executor::{CpuStatistics, Executor, Machine, UserVisit, yield_now};
+pub use executor::{Executor, UserVisit, yield_now};
 pub use join::JoinHandle;
+pub use machine::Machine;
+pub use statistics::CpuStatistics;
 pub use sync::MAX_CPUS;
 pub use task::{Class, SpawnError, TaskRef};
 pub use time::Instant;

@@ -58,6 +58,7 @@ pub(crate) use registry::Registry;
 use crate::{
     list::Links,
     state::{State, Suspend, Wake},
+    statistics::Counter,
 };
 
 /// How a task is scheduled.
@@ -119,8 +120,8 @@ pub(crate) struct Facts {
     pub(crate) cpu: AtomicUsize,
     /// The virtual time it has had, in nanoseconds of a task of ordinary weight, on the scale of `cpu`.
     pub(crate) virtual_runtime: AtomicU64,
-    pub(crate) run_time: AtomicU64,
-    pub(crate) polls: AtomicU64,
+    pub(crate) run_time: Counter,
+    pub(crate) polls: Counter,
     /// The `&'static Location` of the wait that it was last seen to begin, or null.
     waits_at: AtomicPtr<Location<'static>>,
 }
@@ -266,8 +267,8 @@ where
             class: AtomicU32::new(new.class.encode()),
             cpu: AtomicUsize::new(new.cpu),
             virtual_runtime: AtomicU64::new(new.virtual_runtime),
-            run_time: AtomicU64::new(0),
-            polls: AtomicU64::new(0),
+            run_time: Counter::default(),
+            polls: Counter::default(),
             waits_at: AtomicPtr::new(ptr::null_mut()),
         },
     };
@@ -382,13 +383,13 @@ impl TaskRef {
     /// How often it was polled.
     #[must_use]
     pub fn polls(&self) -> u64 {
-        self.facts().polls.load(Ordering::Relaxed)
+        self.facts().polls.get()
     }
 
     /// For how long it has been polled, in all; a user thread's time in user mode included.
     #[must_use]
     pub fn run_time(&self) -> core::time::Duration {
-        core::time::Duration::from_nanos(self.facts().run_time.load(Ordering::Relaxed))
+        core::time::Duration::from_nanos(self.facts().run_time.get())
     }
 
     /// Where the wait was begun that it was last seen to begin: the caller of [`WaitQueue::wait`](crate::sync::WaitQueue::wait),

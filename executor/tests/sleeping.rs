@@ -52,15 +52,14 @@ fn a_crowd_that_wakes_at_once_does_not_hold_up_the_others() {
     let bench = Bench::new();
     let executor = bench.executor();
     let deadline = Instant::from_nanos(1_000);
-    let sleepers: Vec<_> =
-        (0..1_000).map(|_| bench.spawn(async move { executor.sleep_until(deadline).await })).collect();
+    let sleepers: Vec<_> = (0..300).map(|_| bench.spawn(async move { executor.sleep_until(deadline).await })).collect();
     let driver = executor.spawn(executor::Class::Driver, "driver", std::future::pending());
     bench.settle();
     bench.machine().turn_clock(Duration::from_micros(1));
     executor.alarm();
     driver.wake();
     executor.run_one();
-    assert_eq!(driver.polls(), 2, "it did not wait for a thousand wakes");
+    assert_eq!(driver.polls(), 2, "it did not wait for all the wakes");
     bench.settle();
     assert!(sleepers.iter().all(executor::TaskRef::is_done));
 }

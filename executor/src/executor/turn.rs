@@ -1,0 +1,228 @@
+//! A CPU's loop: one turn of it, and the sleep between turns.
+//!
+//! ```text
+//!  turn() ─► free dead cells ─► fire timers, if the alarm rang ─► choose() ─► poll() ─► account() ─┐
+//!    ▲         │ nothing to poll                                                                   │
+//!    │         ▼                                                                                   │
+//!    │       steal() ─ nothing ─► sleep(): publish Idle, look again, Machine::idle                 │
+//!    └─────────┴───────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Tasks are polled with interrupts on. Everything here belongs to the CPU that runs it; what comes from elsewhere comes through
+//! its inbox, its flags, and kicks. next: wake.rs.
+
+use core::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use super::Shared;
+use crate::{
+    cpu::{Cpu, Mode},
+    machine::Machine,
+    run_queue::{Chosen, GRANULARITY},
+    sync::assert_no_lock_held,
+    task::{Class, Dead, Facts, Outcome, Runnable},
+    time::{Instant, fire},
+};
+
+/// A poll that takes longer than this, in nanoseconds, is counted and warned of.
+const LONG_POLL: u64 = 1_000_000;
+
+impl<M: Machine> Shared<M> {
+    /// One round of the loop. False if there was nothing to poll.
+    pub(super) fn turn(&self, index: usize) -> bool {
+        let cpu = &self.cpus[index];
+        self.free_dead(cpu);
+        if cpu.alarm_due.load(Ordering::Relaxed) {
+            self.fire_timers(cpu);
+        }
+        if cpu.reschedule.load(Ordering::Relaxed) {
+            // SeqCst, and a read-modify-write: taken back before looking, so that a request that comes later stays.
+            cpu.reschedule.swap(false, Ordering::SeqCst);
+        }
+        let Some(chosen) = self.choose(cpu).or_else(|| self.steal(index)) else {
+            cpu.stamp.store(0, Ordering::Relaxed);
+            // A deadline may have passed while the alarm is still on its way.
+            return self.fire_timers(cpu) || !cpu.has_nothing_to_do();
+        };
+        self.poll(index, chosen);
+        true
+    }
+
+    fn free_dead(&self, cpu: &Cpu) {
+        for dead in cpu.dead.take_all() {
+            self.free(dead);
+        }
+    }
+
+    fn free(&self, dead: Dead) {
+        self.tasks.leave(&dead);
+        dead.reap();
+        self.task_count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Wakes whom the time has come for, and sets the alarm for the next. Says whether somebody was woken.
+    fn fire_timers(&self, cpu: &Cpu) -> bool {
+        // Acquire: pairs with the Release of whoever asked for this. Taken back before looking, so that no ring is missed.
+        let has_rung = cpu.alarm_due.swap(false, Ordering::Acquire);
+        if has_rung {
+            cpu.armed.store(u64::MAX, Ordering::Relaxed);
+        }
+        let Some(first) = cpu.timers.lock().first_key() else { return false };
+        let now = self.machine.now();
+        let is_due = first <= now.as_nanos();
+        let first = if is_due { fire(&cpu.timers, now) } else { Some(Instant::from_nanos(first)) };
+        match first {
+            // More are due than one turn wakes: drivers go first, then the rest.
+            Some(first) if first <= now => cpu.alarm_due.store(true, Ordering::Relaxed),
+            Some(first) => self.arm(cpu, first),
+            None => {}
+        }
+        is_due
+    }
+
+    /// Sets this CPU's alarm to `at`, unless it rings earlier anyway.
+    pub(super) fn arm(&self, cpu: &Cpu, at: Instant) {
+        // Relaxed: only this CPU, and never an interrupt handler, touches it.
+        if at.as_nanos() < cpu.armed.load(Ordering::Relaxed) {
+            cpu.armed.store(at.as_nanos(), Ordering::Relaxed);
+            cpu.count.alarms.add(1);
+            self.machine.set_alarm(Some(at));
+        }
+    }
+
+    /// The task being polled on this CPU has a slice from `now` on.
+    pub(super) fn begin_slice(&self, cpu: &Cpu, now: Instant) {
+        let end = now + Duration::from_nanos(GRANULARITY);
+        cpu.slice_end.store(end.as_nanos(), Ordering::Relaxed);
+        self.arm(cpu, end);
+    }
+
+    fn choose(&self, cpu: &Cpu) -> Option<Chosen> {
+        if !cpu.has_waiting() {
+            return None;
+        }
+        cpu.queue().pop(|| self.machine.now().as_nanos())
+    }
+
+    /// Takes half of the tasks of some CPU that has more than one, and returns the one to begin with.
+    fn steal(&self, thief: usize) -> Option<Chosen> {
+        let count = self.cpus.len();
+        (1..count).map(|step| (thief + step) % count).find_map(|victim| self.steal_from(victim, thief))
+    }
+
+    fn steal_from(&self, victim: usize, thief: usize) -> Option<Chosen> {
+        let (victim, thief) = (&self.cpus[victim], &self.cpus[thief]);
+        if !victim.has_waiting() {
+            return None;
+        }
+        // Of a CPU that is asleep nothing is taken: it has been kicked, and the task is warm there.
+        if victim.status.peek() == Mode::Idle {
+            return None;
+        }
+        let mut theirs = victim.try_queue()?;
+        // `try` again: two thieves that rob each other must not wait for each other.
+        let mut ours = thief.try_queue()?;
+        let taken = theirs.give_half_to(&mut ours);
+        drop(theirs);
+        let chosen = ours.pop(|| self.machine.now().as_nanos());
+        thief.count.stolen.add(taken as u64);
+        chosen
+    }
+
+    fn poll(&self, index: usize, Chosen { task, is_spared }: Chosen) {
+        let cpu = &self.cpus[index];
+        // Relaxed, throughout: these are read on this CPU, or are hints.
+        cpu.is_spared.store(is_spared, Ordering::Relaxed);
+        cpu.was_in_user_mode.store(false, Ordering::Relaxed);
+        cpu.slice_end.store(u64::MAX, Ordering::Relaxed);
+        task.facts().cpu.store(index, Ordering::Relaxed);
+        task.facts().polls.add(1);
+        cpu.count.polls.add(1);
+
+        let begin = match cpu.stamp.load(Ordering::Relaxed) {
+            0 => self.machine.now().as_nanos(),
+            stamp => stamp,
+        };
+        if is_spared {
+            self.begin_slice(cpu, Instant::from_nanos(begin));
+        }
+        let outcome = cpu.current.poll(task, |facts| {
+            let end = self.machine.now().as_nanos();
+            cpu.stamp.store(end, Ordering::Relaxed);
+            account(cpu, facts, end.saturating_sub(begin));
+        });
+        assert_no_lock_held();
+        match outcome {
+            Outcome::Idle | Outcome::Done(None) => {}
+            Outcome::Again(task) => self.queue_again(cpu, task),
+            Outcome::Done(Some(dead)) | Outcome::Abandoned(dead) => self.free(dead),
+        }
+    }
+
+    /// Queues a task that was woken while it ran, behind its like.
+    fn queue_again(&self, cpu: &Cpu, task: Runnable) {
+        // What came in meanwhile goes first.
+        cpu.queue().push(task);
+    }
+
+    /// Sleeps until there is something to do.
+    pub(super) fn sleep(&self, index: usize) {
+        let cpu = &self.cpus[index];
+        let (word, bit) = (&self.idle[index / 64], 1 << (index % 64));
+        word.fetch_or(bit, Ordering::Relaxed);
+        cpu.status.publish(Mode::Idle);
+        cpu.count.sleeps.add(1);
+        self.machine.idle(&|| cpu.has_nothing_to_do());
+        cpu.status.publish(Mode::Kernel);
+        word.fetch_and(!bit, Ordering::Relaxed);
+    }
+}
+
+/// Puts the time of a poll, in nanoseconds, down to its task, and takes note if it was long.
+#[inline]
+fn account(cpu: &Cpu, facts: &Facts, took: u64) {
+    // Relaxed: only the CPU that polls a task writes these.
+    let add =
+        |sum: &AtomicU64, term: u64| sum.store(sum.load(Ordering::Relaxed).saturating_add(term), Ordering::Relaxed);
+    facts.run_time.add(took);
+    match facts.class() {
+        Class::Driver => {}
+        Class::User { weight: 1024 } => add(&facts.virtual_runtime, took),
+        Class::User { weight } => add(&facts.virtual_runtime, took.saturating_mul(1024) / u64::from(weight)),
+    }
+    if took > LONG_POLL && !cpu.was_in_user_mode.load(Ordering::Relaxed) {
+        report_long_poll(cpu, facts, took);
+    }
+}
+
+#[cold]
+fn report_long_poll(cpu: &Cpu, facts: &Facts, took: u64) {
+    cpu.count.long_polls.add(1);
+    let so_far = cpu.count.long_polls.get();
+    // Every one would drown the log; that they happen, and how often, is what matters.
+    if so_far.is_power_of_two() {
+        let took = Duration::from_nanos(took);
+        log::warn!("a poll of {} (task {}) took {took:?}; {so_far} long polls on this CPU", facts.name(), facts.id());
+    }
+}
+
+/// Keeps a second loop from driving the same CPU.
+pub(super) struct Driver<'a>(&'a Cpu);
+
+impl<'a> Driver<'a> {
+    pub(super) fn new<M: Machine>(shared: &'a Shared<M>, cpu: usize) -> Self {
+        let cpu = &shared.cpus[cpu];
+        let was_driven = cpu.is_driven.swap(true, Ordering::Acquire);
+        assert!(!was_driven, "a CPU is driven by one loop, and not from within a task");
+        cpu.stamp.store(0, Ordering::Relaxed);
+        Self(cpu)
+    }
+}
+
+impl Drop for Driver<'_> {
+    fn drop(&mut self) {
+        self.0.is_driven.store(false, Ordering::Release);
+    }
+}
