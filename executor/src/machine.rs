@@ -10,7 +10,7 @@ pub trait Machine: Sync + 'static {
     /// The time since boot. It never goes back, and is the same on all CPUs.
     fn now(&self) -> Instant;
 
-    /// The CPU that the caller runs on, from 0 up to the number given to [`Executor::new`]. Two threads of execution that run
+    /// The CPU that the caller runs on, from 0 up to the number given to [`Executor::new`](crate::Executor::new). Two threads of execution that run
     /// at the same time are never told the same number.
     fn current_cpu(&self) -> usize;
 
@@ -22,6 +22,6 @@ pub trait Machine: Sync + 'static {
     fn idle(&self, nothing_to_do: &dyn Fn() -> bool);
 
     /// Sets this CPU's one alarm to a point in time, in place of the former one; one in the past rings at once. Its interrupt
-    /// handler calls [`Executor::alarm`].
+    /// handler calls [`Executor::alarm`](crate::Executor::alarm).
     fn set_alarm(&self, at: Option<Instant>);
 }

@@ -22,6 +22,7 @@ mod semaphore;
 mod spin_lock;
 mod wait_queue;
 mod wait_until;
+mod waiter;
 
 pub use channel::channel;
 pub use event::Event;
@@ -31,5 +32,6 @@ pub use observer::{Observe, Observer};
 pub use rw_lock::{ReadGuard, RwLock, WriteGuard};
 pub use semaphore::{Acquire, Semaphore};
 pub use spin_lock::{SpinGuard, SpinLock};
-pub use wait_queue::{Wait, WaitQueue, Waiter};
+pub use wait_queue::WaitQueue;
 pub use wait_until::wait_until;
+pub use waiter::{Wait, Waiter};

@@ -2,7 +2,7 @@
 
 use core::{future::poll_fn, pin::pin, task::Poll};
 
-use super::wait_queue::{WaitQueue, Waiter};
+use super::{wait_queue::WaitQueue, waiter::Waiter};
 
 /// Attempts, and waits for `queue` to be woken between attempts, until one returns `Some`.
 ///
