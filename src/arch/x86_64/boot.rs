@@ -20,7 +20,7 @@ use super::memory_map::{MemoryMap, kind_of_e820};
 use super::multiboot2::{Information, until_nul};
 use super::pvh::{MemoryEntry, Module, StartInfo};
 use super::stacks::StackKind;
-use super::{acpi, apic, clock, copy, cpu, io_apic, pic, serial_emergency, vector};
+use super::{acpi, apic, clock, copy, cpu, io_apic, pic, provoke, serial_emergency, vector};
 use crate::arch::boot_info::{BootInfo, FramebufferInfo, MemoryKind};
 use crate::symbols;
 
@@ -157,6 +157,7 @@ extern "C" fn boot_entry(protocol: u32, information: u32) -> ! {
 }
 
 extern "C" fn on_the_kernel_stack() -> ! {
+    provoke::if_asked(boot_info());
     crate::boot::start(boot_info())
 }
 

@@ -66,6 +66,8 @@ mod ports;
 #[cfg(target_os = "none")]
 pub mod power;
 #[cfg(target_os = "none")]
+mod provoke;
+#[cfg(target_os = "none")]
 mod random;
 #[cfg(target_os = "none")]
 mod reference;
