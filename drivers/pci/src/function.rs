@@ -1,14 +1,10 @@
-//! One function of one device: its identity, its command register, its registers in memory.
+//! One function of one device: its identity and its command register.
 //!
 //! Source: PCI Local Bus 3.0, chapter 6. Next: `bar.rs`.
 
 use alloc::sync::Arc;
 use core::fmt;
 
-use drivers::hw::{DeviceMemory, Mmio, PhysAddr};
-use drivers::{Errno, Result};
-
-use crate::bar::Bar;
 use crate::config::{Address, ConfigSpace};
 
 /// Offsets in configuration space.
@@ -119,7 +115,10 @@ impl Function {
     /// Changes the command register. The status register beside it clears bits that are written as 1, so zeros are written there.
     pub(crate) fn change_command(&self, change: impl FnOnce(Command) -> Command) -> Command {
         let before = Command::from_bits_retain(self.read16(register::COMMAND));
-        self.write32(register::COMMAND, u32::from(change(before).bits()));
+        let after = change(before);
+        if after != before {
+            self.write32(register::COMMAND, u32::from(after.bits()));
+        }
         before
     }
 
@@ -137,21 +136,6 @@ impl Function {
     /// Stops the function from reading and writing memory (and from signalling interrupts by message): the way to abandon it.
     pub fn stop_bus_mastering(&self) {
         self.change_command(|command| command - Command::BUS_MASTER);
-    }
-
-    /// Maps a part of the memory that BAR `index` decodes.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV` if it is no memory BAR, has no address, or is smaller; `ENOMEM` if it cannot be mapped.
-    pub fn map_bar(&self, index: u8, offset: u64, len: u64, memory: &dyn DeviceMemory) -> Result<Mmio> {
-        let Some(Bar::Memory { address, size, .. }) = self.bar(index) else { return Err(Errno::ENODEV) };
-        let end = offset.checked_add(len).filter(|end| *end <= size).ok_or(Errno::ENODEV)?;
-        if address == 0 || len == 0 || address.checked_add(end).is_none() {
-            return Err(Errno::ENODEV);
-        }
-        let len = usize::try_from(len).map_err(|_| Errno::ENODEV)?;
-        memory.map(PhysAddr(address + offset), len).ok_or(Errno::ENOMEM)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The PCI bus: which devices there are, where their registers lie, and how they interrupt.
 //!
 //! [`enumerate`] walks the buses and returns a [`Function`] for each device it finds. A driver that wants one maps its registers
-//! ([`Function::map_bar`]), sets its interrupts up ([`MsiX`], [`Msi`]) and lets it use memory ([`Function::start_bus_mastering`]).
+//! ([`Bars::map`]), sets its interrupts up ([`MsiX`], [`Msi`]) and lets it use memory ([`Function::start_bus_mastering`]).
 //! Addresses and bus numbers are those that the firmware assigned; this crate assigns none.
 //!
 //! `config.rs` reaches configuration space through ports or through memory (ECAM); all else is built on its [`ConfigSpace`].
@@ -25,7 +25,7 @@ mod function;
 mod msi;
 mod msix;
 
-pub use bar::Bar;
+pub use bar::{Bar, Bars};
 pub use capability::{Capability, capability_id};
 pub use config::{Address, ConfigPorts, ConfigSpace, Ecam};
 pub use enumerate::enumerate;

@@ -6,6 +6,7 @@ use drivers::hw::{DeviceMemory, Mmio};
 use drivers::irq::MsiMessage;
 use drivers::{Errno, Result};
 
+use crate::bar::Bars;
 use crate::capability::capability_id;
 use crate::function::Function;
 
@@ -29,12 +30,12 @@ impl MsiX {
     /// # Errors
     ///
     /// `ENODEV` if the function has none, or one that lies nowhere; `ENOMEM` if it cannot be mapped.
-    pub fn new(function: &Function, memory: &dyn DeviceMemory) -> Result<MsiX> {
+    pub fn new(function: &Function, bars: &Bars, memory: &dyn DeviceMemory) -> Result<MsiX> {
         let offset = function.capability(capability_id::MSIX).ok_or(Errno::ENODEV)?.offset;
         let size = (function.read16(offset + 2) & 0x7ff) + 1;
         let place = function.read32(offset + 4);
         let (bar, start) = ((place & 7) as u8, u64::from(place & !7));
-        let table = function.map_bar(bar, start, u64::from(size) * ENTRY as u64, memory)?;
+        let table = bars.map(bar, start, u64::from(size) * ENTRY as u64, memory)?;
         let msix = MsiX { function: function.clone(), offset, table, size };
         // The table counts only while MSI-X is on, so it goes on with all entries held back.
         msix.control(ENABLED | ALL_MASKED);

@@ -172,6 +172,11 @@ impl VirtioConsole {
             .collect()
     }
 
+    /// The port with a number, whether it has come yet or not; `None` beyond the most that the device can have.
+    pub fn port(&self, id: u32) -> Option<Arc<Port>> {
+        self.ports.get(id as usize).cloned()
+    }
+
     /// The port with a name, if it is there.
     pub fn port_named(&self, name: &str) -> Option<Arc<Port>> {
         self.ports().into_iter().find(|port| port.has_name(name))

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use drivers::hw::{DeviceMemory, DmaAddr, Mmio};
 use drivers::irq::{InterruptSource, IrqLine};
 use drivers::{Errno, Result};
-use pci::{Function, MsiX, capability_id};
+use pci::{Bars, Function, MsiX, capability_id};
 
 use crate::ring::RingAddresses;
 use crate::transport::{BoxedTransport, Concern, Lines, RESET_POLLS, Transport};
@@ -91,7 +91,8 @@ pub fn attach(
         id if TRANSITIONAL.contains(&id) => u32::from(function.subsystem().1),
         id => u32::from(id - FIRST_MODERN),
     };
-    let find = |kind| Block::find(&function, kind);
+    let bars = function.bars();
+    let find = |kind| Block::find(&function, &bars, kind);
     let common = find(block::COMMON).ok_or(Errno::ENODEV)?;
     let notify = find(block::NOTIFY).ok_or(Errno::ENODEV)?;
     if (common.len as usize) < common::LENGTH || find(block::ISR).is_none() {
@@ -99,11 +100,11 @@ pub fn attach(
     }
     function.enable();
     let transport = PciTransport {
-        msix: MsiX::new(&function, memory)?,
-        common: common.map(&function, memory)?,
+        msix: MsiX::new(&function, &bars, memory)?,
+        common: common.map(&bars, memory)?,
         notify_multiplier: function.read32(notify.capability + 16) as usize,
-        notify: notify.map(&function, memory)?,
-        device: find(block::DEVICE).map(|block| block.map(&function, memory)).transpose()?,
+        notify: notify.map(&bars, memory)?,
+        device: find(block::DEVICE).map(|block| block.map(&bars, memory)).transpose()?,
         device_type,
         doorbells: Vec::new(),
         vectors: Vec::new(),
@@ -129,12 +130,12 @@ struct Block {
 
 impl Block {
     /// The first block of a kind: the device lists them in its order of preference.
-    fn find(function: &Function, kind: u8) -> Option<Block> {
+    fn find(function: &Function, bars: &Bars, kind: u8) -> Option<Block> {
         let vendor = function.capabilities().filter(|capability| capability.id == capability_id::VENDOR);
         vendor.map(|capability| capability.offset).find_map(|at| {
             let [_id, _next, _len, found] = function.read32(at).to_le_bytes();
             let [bar, ..] = function.read32(at + 4).to_le_bytes();
-            let is_memory = matches!(function.bar(bar), Some(pci::Bar::Memory { .. }));
+            let is_memory = matches!(bars.get(bar), Some(pci::Bar::Memory { .. }));
             (found == kind && is_memory).then(|| Block {
                 capability: at,
                 bar,
@@ -144,8 +145,8 @@ impl Block {
         })
     }
 
-    fn map(&self, function: &Function, memory: &dyn DeviceMemory) -> Result<Mmio> {
-        function.map_bar(self.bar, u64::from(self.offset), u64::from(self.len), memory)
+    fn map(&self, bars: &Bars, memory: &dyn DeviceMemory) -> Result<Mmio> {
+        bars.map(self.bar, u64::from(self.offset), u64::from(self.len), memory)
     }
 }
 
