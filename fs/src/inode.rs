@@ -301,6 +301,13 @@ impl InodeCore {
         self.writers.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Moves the count of writers and executions to another core, which stands for the same file from now on: those who are counted
+    /// will take their count back there.
+    pub fn hand_over_users(&self, to: &InodeCore) {
+        let users = self.writers.swap(0, Ordering::AcqRel);
+        to.writers.fetch_add(users, Ordering::AcqRel);
+    }
+
     fn step(&self, by: i32, is_allowed: impl Fn(i32) -> bool) -> Result<()> {
         self.writers
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| is_allowed(now).then_some(now + by))

@@ -20,11 +20,24 @@ use crate::node::{Node, Place};
 use crate::volume::Changes;
 
 impl Node {
+    /// As [`Node::copy_up`], for somebody who is going to write the content.
+    ///
+    /// # Errors
+    ///
+    /// `ETXTBSY`: it is being executed. Those of [`Node::copy_up`].
+    pub(crate) async fn copy_up_to_write(&self, keeps: u64) -> Result<()> {
+        // Refused before anything is cut off.
+        let core = self.core();
+        core.begin_writing()?;
+        core.end_writing();
+        self.copy_up(keeps).await.map(drop)
+    }
+
     /// Makes sure that it is in the upper layer, with the first `keeps` bytes of its content.
     ///
     /// # Errors
     ///
-    /// `ETXTBSY`: the lower file is being executed. `ENOENT`: a folder that was removed. `EIO`, `ENOSPC`, `ENOMEM`.
+    /// `ENOENT`: a folder that was removed. `EIO`, `ENOSPC`, `ENOMEM`.
     ///
     /// # Cancel safety
     ///
@@ -45,9 +58,6 @@ impl Node {
                 if let Some(upper) = self.upper() {
                     return Ok(upper.clone());
                 }
-                // Who executes the lower file goes on with it; that it must not change meanwhile is checked once.
-                lower.core().begin_writing()?;
-                lower.core().end_writing();
                 let copy = Box::pin(self.copy_of_content(lower, keeps)).await?;
                 Box::pin(self.name_copy(lower, copy)).await
             }
@@ -136,6 +146,8 @@ impl Node {
             self.volume.set_origin(copy, lower);
         }
         self.set_upper(copy.clone());
+        // Who executes it was counted below, and will be discounted above.
+        lower.core().hand_over_users(copy.core());
         self.keep_while_named();
     }
 

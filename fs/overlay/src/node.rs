@@ -275,7 +275,7 @@ impl Inode for Node {
     fn prepare_writing(&self, keeps: u64) -> Io<'_, ()> {
         match self.upper() {
             Some(_) => Io::ready(Ok(())),
-            None => Io::wait(async move { self.copy_up(keeps).await.map(drop) }),
+            None => Io::wait(self.copy_up_to_write(keeps)),
         }
     }
 
