@@ -200,7 +200,12 @@ pub(crate) fn collect(
         }
         let kind = match entry.kind {
             Some(kind) => kind,
-            None => view.volume.inode(view, entry.number)?.kind(),
+            None => match view.volume.inode(view, entry.number) {
+                Ok(inode) => inode.kind(),
+                // Each entry may need another block: what is known so far is an answer too.
+                Err(_) if !found.is_empty() => break,
+                Err(need) => return Err(need),
+            },
         };
         found.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         let (name, next) = (entry.name.to_vec(), base + entry.end as u64);

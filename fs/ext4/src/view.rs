@@ -46,9 +46,9 @@ impl From<Errno> for Need {
 /// What an attempt returns.
 pub(crate) type Attempt<T> = Result<T, Need>;
 
-/// The most blocks an attempt may ask for before it has to release some. The deepest honest one (a name in a three-level
-/// tree, in a file of five levels of extents) needs a few dozen; a directory block without file types one per entry.
-const MAX_PINNED: usize = 8192;
+/// The most memory an attempt may pin before it has to release some, in bytes. The deepest honest one (a name in a three-level
+/// tree, in a file of five levels of extents) needs a few dozen blocks, a large attribute of 64 KiB as much again.
+const MAX_PINNED: usize = 8 << 20;
 
 /// The blocks of a volume, as one attempt sees them.
 pub(crate) struct View<'v> {
@@ -80,7 +80,7 @@ impl<'v> View<'v> {
     }
 
     async fn load(&mut self, first: u64, count: usize) -> Result<()> {
-        if self.pinned.len() >= MAX_PINNED {
+        if self.pinned.len() * self.volume.superblock.block_size >= MAX_PINNED {
             log::error!("ext4: too many blocks are needed to answer one request");
             return Err(Errno::EUCLEAN);
         }

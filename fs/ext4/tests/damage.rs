@@ -88,6 +88,8 @@ fn damage(name: &str, options: &[&str], seed: u64, rounds: usize) {
     if !has_tools() {
         return;
     }
+    // More rounds than a test should take: ROUNDS=10000 cargo test -p ext4 --test damage
+    let rounds = std::env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(rounds);
     let good = small_image(name, options);
     let blocks = interesting(&good);
     let expected = ask_everything(&mount(&Disk::new(good.clone())).unwrap().root(), 2000);

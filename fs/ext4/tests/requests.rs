@@ -47,7 +47,8 @@ fn a_debian_root_costs_few_requests() {
 
     let disk = Disk::new(bytes);
     let volume = mount(&disk).unwrap();
-    for path in ["usr/bin/bash", "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "usr/lib/x86_64-linux-gnu/libc.so.6"] {
+    for path in ["usr/bin/bash", "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "usr/lib/x86_64-linux-gnu/libc.so.6"]
+    {
         let before = spent(&disk);
         let file = walk(&volume.root(), path).unwrap();
         let found = spent(&disk);
