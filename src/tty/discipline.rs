@@ -22,7 +22,7 @@ use abi::general::{
 };
 
 use super::input::{END_OF_FILE, INPUT_CAPACITY, Input};
-use super::output::{Output, is_alphanumeric, is_continuation, is_control};
+use super::output::{Output, is_alphanumeric, is_continuation, is_control, to_lowercase};
 use super::termios::{DISABLED, Termios};
 use crate::tty::Result;
 
@@ -91,7 +91,11 @@ impl Discipline {
 
     /// Takes what a program writes, with output processing; returns how many bytes.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
-        self.output.write(&self.termios, bytes)
+        let taken = self.output.write(&self.termios, bytes);
+        if !self.is_stopped() {
+            self.output.release();
+        }
+        taken
     }
 
     /// Whether input is handed over in lines.
@@ -104,9 +108,17 @@ impl Discipline {
         self.is_stopped || self.is_held
     }
 
+    /// How many bytes of output the master of a pseudo-terminal may read now.
+    pub fn sendable(&self) -> usize {
+        if self.is_stopped() { self.output.released() } else { self.output.len() }
+    }
+
     /// tcflow(3): holds output back (`true`) or lets it go, a ^S included.
     pub fn hold(&mut self, is_held: bool) {
         (self.is_held, self.is_stopped) = (is_held, self.is_stopped && is_held);
+        if !is_held {
+            self.output.release();
+        }
     }
 
     /// Changes the settings.
@@ -121,7 +133,7 @@ impl Discipline {
             (self.is_erasing, self.is_quoting) = (false, false);
         }
         if old.input & IXON != 0 && self.termios.input & IXON == 0 {
-            self.is_stopped = false;
+            self.start();
         }
         self.find_special();
     }
@@ -197,6 +209,9 @@ impl Discipline {
             self.receive_byte(*byte, &mut events);
             events.taken += 1;
         }
+        if !self.is_stopped() {
+            self.output.release();
+        }
         events
     }
 
@@ -216,7 +231,7 @@ impl Discipline {
     fn narrowed(&self, byte: u8) -> u8 {
         let byte = if self.has_input(ISTRIP) { byte & 0x7f } else { byte };
         let is_lowered = self.has_input(IUCLC) && self.has_local(IEXTEN);
-        if is_lowered { byte.to_ascii_lowercase() } else { byte }
+        if is_lowered { to_lowercase(byte) } else { byte }
     }
 
     fn receive_plain(&mut self, byte: u8) {
@@ -233,7 +248,7 @@ impl Discipline {
         let is = |discipline: &Discipline, index| byte == discipline.termios.character(index);
         if self.has_input(IXON) {
             if is(self, VSTART) {
-                self.is_stopped = false;
+                self.start();
                 return;
             }
             if is(self, VSTOP) {
@@ -272,15 +287,24 @@ impl Discipline {
 
     /// Any character restarts output under IXANY.
     fn restart_on_any(&mut self) {
-        if self.has_input(IXON) && self.has_input(IXANY) {
-            self.is_stopped = false;
+        if self.is_stopped && self.has_input(IXON) && self.has_input(IXANY) {
+            self.start();
+        }
+    }
+
+    /// Lets output go after ^S; not what tcflow(3) holds back.
+    fn start(&mut self) {
+        self.is_stopped = false;
+        if !self.is_held {
+            self.output.release();
         }
     }
 
     fn interrupt(&mut self, byte: u8, signal: u32, events: &mut Events) {
         events.signals |= 1 << signal;
         if !self.has_local(NOFLSH) {
-            self.output.flush();
+            // Echo that was not shown yet has not moved the cursor.
+            self.output.flush_echo();
             self.flush_input();
             events.has_flushed = true;
         }
@@ -289,6 +313,8 @@ impl Discipline {
         }
         if self.has_local(ECHO) {
             self.echo(byte);
+        } else if !self.is_stopped() {
+            self.output.release();
         }
     }
 
@@ -402,7 +428,7 @@ impl Discipline {
                     break;
                 }
             }
-            self.erase_character(character, len);
+            self.erase_character(character, len, !is_word && !is_line);
             if !is_word && !is_line {
                 break;
             }
@@ -419,7 +445,8 @@ impl Discipline {
         found.map(|(index, byte)| (byte, index + 1))
     }
 
-    fn erase_character(&mut self, character: u8, len: usize) {
+    /// Erases a character; `is_single` for the erase character's work, not a part of a word's or a line's.
+    fn erase_character(&mut self, character: u8, len: usize, is_single: bool) {
         if !self.has_local(ECHO) {
             (0..len).for_each(|_| self.input.erase());
             return;
@@ -429,8 +456,7 @@ impl Discipline {
             return;
         }
         (0..len).for_each(|_| self.input.erase());
-        if !self.has_local(ECHOE) {
-            // Only single characters come here: a word or a line is erased visibly, or not at all.
+        if is_single && !self.has_local(ECHOE) {
             self.echo(self.termios.character(VERASE));
         } else if character == b'\t' {
             let (columns, is_after_tab) = self.columns_before_tab();
@@ -483,6 +509,9 @@ impl Discipline {
 fn echo(output: &mut Output, termios: &Termios, byte: u8) {
     if termios.local & ECHOCTL != 0 && is_control(byte) && byte != b'\t' {
         output.put_caret(byte);
+    } else if byte == 0xff {
+        // In Linux's echo buffer this byte is an escape, and comes out as it is.
+        output.put_unprocessed(byte);
     } else {
         output.put(termios, byte);
     }
@@ -511,9 +540,13 @@ mod tests {
             let events = self.discipline.receive(bytes);
             assert_eq!(events.taken, bytes.len());
             self.signals |= events.signals;
-            let mut out = vec![0; 65536];
-            let len = self.discipline.output.take(&mut out);
-            out[..len].iter().map(|byte| char::from(*byte)).collect()
+            let output = &mut self.discipline.output;
+            let mut shown = String::new();
+            while !output.is_empty() {
+                shown.extend(output.front().iter().map(|byte| char::from(*byte)));
+                output.consume(output.front().len());
+            }
+            shown
         }
 
         fn line(&mut self) -> Vec<u8> {

@@ -1,12 +1,14 @@
 //! Terminals: from a line with bytes on it to a file that a shell is used through.
 //!
-//! - [`termios`]: the settings. - [`discipline`]: echo, editing, signals; a pure machine with an [`input`] and an [`output`] queue.
-//! - [`job_control`]: the rules of sessions and process groups. - [`terminal`], [`file`], [`ioctl`]: the terminal and its open files.
-//! - [`terminals`]: all of them, with /dev/tty and /dev/console. - [`screen`]: a screen and a keyboard as a line.
-//! - [`pty`]: pseudo-terminals.
+//! The parts, from the inside out: [`termios`] holds the settings; [`discipline`] does echo, editing and signals, a pure machine with an
+//! [`input`] and an [`output`] queue; [`job_control`] has the rules of sessions and process groups; [`terminal`], [`file`] and `ioctl` are
+//! the terminal and its open files; [`terminals`] is all of them, with /dev/tty and /dev/console. [`screen`] makes a line of a screen and
+//! a keyboard, [`pty`] one of a file.
 //!
 //! Next: `termios.rs`.
 
+#[cfg(all(test, target_os = "linux"))]
+mod against_linux;
 pub mod discipline;
 pub mod file;
 pub mod input;

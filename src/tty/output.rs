@@ -27,6 +27,10 @@ pub struct Output {
     pub column: usize,
     /// Where it was when the present input line began.
     pub line_column: usize,
+    /// Both, as they were at the last release: where a flush puts the cursor back to.
+    marked: (usize, usize),
+    /// How many bytes, from the front, had left before output was stopped: a master may still read them.
+    released: usize,
 }
 
 /// Whether a byte is a control character: C0 and DEL.
@@ -44,6 +48,18 @@ pub fn is_alphanumeric(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || (byte >= 0xc0 && byte != 0xd7 && byte != 0xf7)
 }
 
+/// The small letter of a capital, Latin-1's included (IUCLC).
+pub fn to_lowercase(byte: u8) -> u8 {
+    let is_capital = byte.is_ascii_uppercase() || ((0xc0..=0xde).contains(&byte) && byte != 0xd7);
+    if is_capital { byte + 0x20 } else { byte }
+}
+
+/// The capital of a small letter, Latin-1's included (OLCUC). Like Linux it takes 0xdf and 0xff for letters that have one.
+fn to_uppercase(byte: u8) -> u8 {
+    let is_small = byte.is_ascii_lowercase() || (byte >= 0xdf && byte != 0xf7);
+    if is_small { byte - 0x20 } else { byte }
+}
+
 impl Output {
     /// An empty queue.
     ///
@@ -53,7 +69,7 @@ impl Output {
     pub fn new() -> Result<Output> {
         let mut queue = VecDeque::new();
         queue.try_reserve_exact(OUTPUT_CAPACITY).map_err(|_| Errno::ENOMEM)?;
-        Ok(Output { queue, column: 0, line_column: 0 })
+        Ok(Output { queue, column: 0, line_column: 0, marked: (0, 0), released: 0 })
     }
 
     /// How many bytes wait.
@@ -66,18 +82,20 @@ impl Output {
         self.queue.is_empty()
     }
 
+    /// Lets all that is here leave, even if output is stopped after this.
+    pub fn release(&mut self) {
+        self.released = self.queue.len();
+        self.marked = (self.column, self.line_column);
+    }
+
+    /// How many bytes may leave although output is stopped.
+    pub fn released(&self) -> usize {
+        self.released
+    }
+
     /// How many bytes a program may write now, whatever they become.
     pub fn room(&self) -> usize {
         OUTPUT_CAPACITY.saturating_sub(ECHO_RESERVE + self.queue.len())
-    }
-
-    /// Takes bytes for the line; returns how many.
-    pub fn take(&mut self, into: &mut [u8]) -> usize {
-        let len = into.len().min(self.queue.len());
-        for (place, byte) in into.iter_mut().zip(self.queue.drain(..len)) {
-            *place = byte;
-        }
-        len
     }
 
     /// The first bytes that wait, as far as they lie behind each other.
@@ -88,11 +106,19 @@ impl Output {
     /// Drops so many bytes, which the line has taken.
     pub fn consume(&mut self, count: usize) {
         self.queue.drain(..count.min(self.queue.len()));
+        self.released = self.released.saturating_sub(count);
+    }
+
+    /// Forgets what waits, and that the cursor moved since the last release.
+    pub fn flush_echo(&mut self) {
+        self.flush();
+        (self.column, self.line_column) = self.marked;
     }
 
     /// Forgets what waits.
     pub fn flush(&mut self) {
         self.queue.clear();
+        self.released = 0;
     }
 
     /// Queues bytes as they are, all or none of them.
@@ -183,7 +209,7 @@ impl Output {
                 let mut byte = byte;
                 if !is_control(byte) {
                     if mode & OLCUC != 0 {
-                        byte = byte.to_ascii_uppercase();
+                        byte = to_uppercase(byte);
                     }
                     if !is_continuation(byte, termios) {
                         self.column += 1;
@@ -198,6 +224,12 @@ impl Output {
     pub fn put_caret(&mut self, byte: u8) {
         self.put_plain(&[b'^', byte ^ 0x40]);
         self.column += 2;
+    }
+
+    /// Echoes a byte past output processing, as one column.
+    pub fn put_unprocessed(&mut self, byte: u8) {
+        self.put_plain(&[byte]);
+        self.column += 1;
     }
 
     /// Goes back over a tab that is being erased: `columns` stand between it and the tab before it, or, if there is none, the
@@ -219,9 +251,7 @@ mod tests {
         let mut output = Output::new().expect("memory");
         let termios = Termios { output: mode, ..Termios::initial() };
         assert_eq!(output.write(&termios, bytes), bytes.len());
-        let mut out = [0; 256];
-        let len = output.take(&mut out);
-        out[..len].to_vec()
+        output.front().to_vec()
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl MasterFile {
     /// What a read finds.
     fn state(&self) -> Readiness {
         self.with(|discipline, pty| Readiness {
-            has_output: !discipline.output.is_empty() && !discipline.is_stopped(),
+            has_output: discipline.sendable() > 0,
             has_packet: pty.has_packets && pty.packet != 0,
             is_closed: pty.is_slave_closed,
             can_write: discipline.can_receive(),
@@ -221,7 +221,7 @@ impl FileOps for MasterFile {
                 Ok(0)
             }
             TIOCGPKT => put(argument, usize::from(self.with(|_, pty| pty.has_packets))),
-            TIOCINQ => put(argument, self.with(|discipline, _| discipline.output.len())),
+            TIOCINQ => put(argument, self.with(|discipline, _| discipline.sendable())),
             TIOCOUTQ => put(argument, 0),
             TIOCSIG => {
                 let signal = u32::try_from(argument.value()).unwrap_or(0);

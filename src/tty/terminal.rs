@@ -396,13 +396,13 @@ impl Terminal {
         self.state.lock().discipline.can_receive()
     }
 
-    /// Copies output to the master's reader, unless ^S holds it back; returns how much.
+    /// Copies output to the master's reader, but not what ^S holds back; returns how much.
     pub(super) fn copy_output(&self, sink: &mut dyn Sink) -> usize {
         let mut state = self.state.lock();
         let mut copied = 0;
-        while sink.remaining() > 0 && !state.discipline.is_stopped() && !state.discipline.output.is_empty() {
+        while sink.remaining() > 0 && state.discipline.sendable() > 0 {
             let front = state.discipline.output.front();
-            let wanted = front.len().min(sink.remaining());
+            let wanted = front.len().min(sink.remaining()).min(state.discipline.sendable());
             let taken = sink.put(&front[..wanted]);
             state.discipline.output.consume(taken);
             copied += taken;
