@@ -162,6 +162,14 @@ impl<M: Machine> Executor<M> {
         self.0.here().current.with(TaskRef::clone)
     }
 
+    /// Whether another task waits for this CPU: when a long loop in the kernel is to [`yield_now`]. It costs a few loads, so it may be
+    /// asked each time round.
+    #[must_use]
+    pub fn should_yield(self) -> bool {
+        let cpu = self.0.here();
+        cpu.reschedule.load(Ordering::Relaxed) || !cpu.has_nothing_to_do()
+    }
+
     /// Shows all tasks to `look`, oldest first. Tasks that come or go meanwhile may be shown, or not.
     pub fn for_each_task(self, look: impl FnMut(&TaskRef)) {
         self.0.tasks.for_each(look);

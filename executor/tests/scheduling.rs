@@ -55,6 +55,7 @@ fn driver_tasks_go_before_user_tasks() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a thousand polls: too slow there")]
 fn a_driver_that_never_rests_cannot_starve_a_user_task() {
     let bench = Bench::new();
     let executor = bench.executor();
@@ -283,6 +284,7 @@ fn a_task_that_hands_data_over_is_followed_by_its_receiver() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a thousand polls: too slow there")]
 fn two_tasks_that_wake_each_other_do_not_starve_a_third() {
     let bench = Bench::new();
     let is_over = Arc::new(AtomicBool::new(false));

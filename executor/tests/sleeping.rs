@@ -48,6 +48,7 @@ fn sleepers_with_one_deadline_wake_in_the_order_in_which_they_went_to_sleep() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a crowd of tasks: too slow there")]
 fn a_crowd_that_wakes_at_once_does_not_hold_up_the_others() {
     let bench = Bench::new();
     let executor = bench.executor();
@@ -161,7 +162,7 @@ fn the_heap_keeps_its_order_whatever_is_taken_out_of_it() {
     let mut tasks = Vec::new();
     let mut expected = Vec::new();
     let mut state = 12_345_u64;
-    for index in 0..300_u64 {
+    for index in 0..if cfg!(miri) { 40 } else { 300_u64 } {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let deadline = state >> 50;
         let given_up = index % 3 == 0;

@@ -169,6 +169,22 @@ fn a_running_task_sees_that_it_was_woken_and_may_take_note_of_it() {
 }
 
 #[test]
+fn a_long_loop_learns_whether_somebody_waits() {
+    let bench = Bench::new();
+    let executor = bench.executor();
+    let answers = bench.block_on(async move {
+        let alone = executor.should_yield();
+        let other = executor.spawn(Class::NORMAL, "other", async {});
+        let not_alone = executor.should_yield();
+        yield_now().await;
+        drop(other);
+        yield_now().await;
+        (alone, not_alone, executor.should_yield())
+    });
+    assert_eq!(answers, (false, true, false));
+}
+
+#[test]
 fn all_tasks_are_listed_with_where_they_wait() {
     let bench = Bench::new();
     let executor = bench.executor();

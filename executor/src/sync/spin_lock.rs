@@ -86,17 +86,35 @@ impl<T> SpinLock<T> {
     /// Waits for the lock, spinning.
     ///
     /// # Panics
-    /// With debug assertions, if this CPU holds a lock of the same or a higher rank.
+    /// With debug assertions, if this CPU holds a lock of the same or a higher rank, and in the kernel if the lock is not released for
+    /// seconds.
     #[inline]
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn lock(&self) -> SpinGuard<'_, T> {
         #[cfg(debug_assertions)]
         self.rank.acquire();
-        #[cfg(not(loom))]
+        #[cfg(all(debug_assertions, target_os = "none"))]
+        let inner = self.lock_or_report();
+        #[cfg(not(any(loom, all(debug_assertions, target_os = "none"))))]
         let inner = self.inner.lock();
         #[cfg(loom)]
         let inner = self.inner.lock().expect("a model does not go on after a panic");
         self.guard(inner)
+    }
+
+    /// Waits for the lock, but not for ever: a lock is held for a few instructions, so one that is not released for seconds was
+    /// taken twice, or by an interrupt handler, and a report is worth more than a kernel that stands still.
+    #[cfg(all(debug_assertions, target_os = "none"))]
+    #[track_caller]
+    fn lock_or_report(&self) -> InnerGuard<'_, T> {
+        const STUCK: u32 = 1 << 30;
+        for _ in 0..STUCK {
+            if let Some(inner) = self.inner.try_lock_weak() {
+                return inner;
+            }
+            core::hint::spin_loop();
+        }
+        panic!("a spin lock is stuck");
     }
 
     /// Takes the lock if it is free. It does not wait, so it may be asked out of order.
