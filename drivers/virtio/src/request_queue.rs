@@ -399,8 +399,10 @@ impl<P: Payload> Future for InFlight<'_, P> {
         let status = state.memory.read8(self.queue.shape.status(self.slot));
         let place = &mut state.slots[usize::from(self.slot)];
         match core::mem::replace(place, Slot::Free) {
-            Slot::InFlight { payload, .. } => {
-                *place = Slot::InFlight { payload, waiter: Some(context.waker().clone()) };
+            Slot::InFlight { payload, waiter } => {
+                let waiter = waiter.filter(|waiter| waiter.will_wake(context.waker()));
+                let waiter = waiter.unwrap_or_else(|| context.waker().clone());
+                *place = Slot::InFlight { payload, waiter: Some(waiter) };
                 Poll::Pending
             }
             Slot::Done(outcome) => {

@@ -361,3 +361,38 @@ fn dropping_the_console_stops_the_device_before_its_memory_is_freed() {
     drop(port);
     assert_eq!(device.pages.live(), 0);
 }
+
+/// Random garbage in the used rings and the control messages: no panic, and no hang.
+#[test]
+fn garbage_from_the_device_never_panics() {
+    for seed in 1..300u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut random = |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        let (mut host, port) = host_with_port();
+        for _ in 0..100 {
+            let queue = random(10) as u16;
+            match random(10) {
+                0 => _ = port.try_write(&pattern(random(10_000) as usize)),
+                1 => _ = port.try_read(&mut vec![0; random(10_000) as usize]),
+                2 => port.set_open(random(2) == 0),
+                3 => {
+                    let message: Vec<u8> = (0..random(129)).map(|_| random(9) as u8).collect();
+                    _ = host.fill(control::RECEIVE, &message);
+                }
+                4 => _ = host.fill(4, &pattern(random(4097) as usize)),
+                5 => _ = host.device.take(5).map(|chain| host.device.give_back(5, chain.head, 0)),
+                6 if random(20) == 0 => host.device.set_used_index(queue, random(100) as u16),
+                7 if random(20) == 0 => host.device.give_back_raw(queue, random(40) as u32, random(5000) as u32),
+                _ => host.turn(),
+            }
+        }
+        let pages = host.device.pages;
+        drop((host, port));
+        assert_eq!(pages.live(), 0, "seed {seed}");
+    }
+}
