@@ -3,12 +3,14 @@
 //! The parts, from the inside out: [`termios`] holds the settings; [`discipline`] does echo, editing and signals, a pure machine with an
 //! [`input`] and an [`output`] queue; [`job_control`] has the rules of sessions and process groups; [`terminal`], [`file`] and `ioctl` are
 //! the terminal and its open files; [`terminals`] is all of them, with /dev/tty and /dev/console. [`screen`] makes a line of a screen and
-//! a keyboard, [`pty`] one of a file.
+//! a keyboard, [`pty`] one of a file; [`devpts`]
+//! shows pseudo-terminals in /dev/pts.
 //!
 //! Next: `termios.rs`.
 
 #[cfg(all(test, target_os = "linux"))]
 mod against_linux;
+pub mod devpts;
 pub mod discipline;
 pub mod file;
 pub mod input;

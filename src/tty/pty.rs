@@ -53,15 +53,8 @@ pub(super) struct Pty {
     has_packets: bool,
     /// What happened since the master last looked (TIOCPKT_*).
     packet: u8,
-}
-
-/// Who owns a slave's device node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SlaveOwner {
-    /// The user who opened the master.
-    pub uid: u32,
-    /// Linux's devpts gives them to the group `tty`, 5 on Debian.
-    pub gid: u32,
+    /// The user who opened the master: the slave's node belongs to him.
+    pub(super) owner: u32,
 }
 
 /// An open /dev/ptmx.
@@ -77,11 +70,12 @@ impl MasterFile {
     ///
     /// `ENOSPC`: there are too many. `ENOMEM`.
     pub(super) fn open(terminals: &Arc<Terminals>) -> Result<Arc<MasterFile>> {
+        let owner = terminals.jobs.caller().map_or(0, |caller| caller.user);
         loop {
             let index = terminals.free_pty_index().ok_or(Errno::ENOSPC)?;
             let name = format!("/dev/pts/{index}");
             let terminal = Terminal::new(terminals, (SLAVE_MAJOR, index), name, Termios::initial(), None)?;
-            terminal.state.lock().pty = Some(Pty { is_locked: true, ..Pty::default() });
+            terminal.state.lock().pty = Some(Pty { is_locked: true, owner, ..Pty::default() });
             // Somebody else may have taken the number meanwhile.
             if terminals.insert_pty(&terminal)? {
                 return Ok(Arc::new(MasterFile { terminal, index }));

@@ -149,6 +149,11 @@ impl Terminal {
         if is_refused { Err(Errno::EIO) } else { Ok(()) }
     }
 
+    /// Who made this pseudo-terminal; root for other terminals.
+    pub(super) fn pty_owner(&self) -> u32 {
+        self.state.lock().pty.as_ref().map_or(0, |pty| pty.owner)
+    }
+
     /// Whether somebody has it for himself.
     pub(super) fn is_exclusive(&self) -> bool {
         self.state.lock().is_exclusive

@@ -29,7 +29,7 @@ const SERIAL: (u32, u32) = (4, 64);
 
 /// Processes, played by hand: the caller is set, signals are noted.
 #[derive(Default)]
-struct Jobs {
+pub(super) struct Jobs {
     caller: Mutex<Option<Caller>>,
     ignores: AtomicU64,
     is_orphaned: AtomicBool,
@@ -61,7 +61,7 @@ impl JobControl for Jobs {
 
 impl Jobs {
     /// From now on this process calls.
-    fn call_as(&self, process: i32, group: i32, session: i32) {
+    pub(super) fn call_as(&self, process: i32, group: i32, session: i32) {
         let caller = Caller { process, group, session, may_administer: false, user: 1000 };
         *self.caller.lock().expect("not poisoned") = Some(caller);
     }
@@ -140,11 +140,11 @@ impl ByteChannel for Line {
     }
 }
 
-struct World {
+pub(super) struct World {
     bench: Bench,
-    jobs: Arc<Jobs>,
+    pub(super) jobs: Arc<Jobs>,
     line: Arc<Line>,
-    terminals: Arc<Terminals>,
+    pub(super) terminals: Arc<Terminals>,
     terminal: Arc<Terminal>,
 }
 
@@ -160,7 +160,7 @@ fn world_with_room(room: usize) -> World {
     World { bench, jobs, line, terminals, terminal }
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     world_with_room(100_000)
 }
 
@@ -614,7 +614,7 @@ fn unknown_and_refused_commands_have_their_errors() {
 
 // ---- pseudo-terminals ----
 
-fn pty(world: &World) -> (Arc<dyn FileOps>, Arc<dyn FileOps>) {
+pub(super) fn pty(world: &World) -> (Arc<dyn FileOps>, Arc<dyn FileOps>) {
     let master = world.terminals.open(super::pty::MULTIPLEXER, OpenFlags::RDWR).expect("memory");
     let index = asked(&*master, TIOCGPTN).expect("a master has a number") as u32;
     let device = (super::pty::SLAVE_MAJOR, index);
@@ -624,7 +624,7 @@ fn pty(world: &World) -> (Arc<dyn FileOps>, Arc<dyn FileOps>) {
     (master, slave)
 }
 
-fn close(world: &World, file: Arc<dyn FileOps>) {
+pub(super) fn close(world: &World, file: Arc<dyn FileOps>) {
     world.bench.block_on(async move { file.release().await }).expect("closing cannot fail");
 }
 
