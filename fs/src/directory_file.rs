@@ -10,7 +10,7 @@ use core::any::Any;
 
 use crate::inode::{DirectoryEntry, Kind};
 use crate::path::Path;
-use crate::{FileOps, Inode, Io, Result, environment};
+use crate::{Errno, FileOps, Inode, Io, Result, environment};
 
 /// `.` and `..` take two positions.
 const DOTS: u64 = 2;
@@ -62,6 +62,9 @@ fn above(path: &Path) -> Arc<dyn Inode> {
 
 impl FileOps for DirectoryFile {
     fn read_directory(&self, position: u64) -> Io<'_, Vec<DirectoryEntry>> {
+        if self.path.dentry.is_removed() {
+            return Io::ready(Err(Errno::ENOENT));
+        }
         self.note_read();
         let entries = self.path.inode().read_directory(position.saturating_sub(DOTS));
         let finish = move |entries: Result<Vec<DirectoryEntry>>| {
@@ -83,7 +86,7 @@ impl FileOps for DirectoryFile {
     }
 
     fn try_read(&self, _position: &mut u64, _sink: &mut dyn crate::Sink) -> Result<usize, crate::Stop> {
-        Err(crate::Errno::EISDIR.into())
+        Err(Errno::EISDIR.into())
     }
 
     fn sync(&self, data_only: bool) -> Io<'_, ()> {

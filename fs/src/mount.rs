@@ -226,6 +226,19 @@ impl MountNamespace {
         root.tree()
     }
 
+    /// Writes everything back, in all file systems (sync(2)).
+    ///
+    /// # Errors
+    ///
+    /// The first that one had; the others are written all the same.
+    pub async fn sync(&self) -> Result<()> {
+        let mut result = crate::page_cache::write_back_all().await;
+        for mount in self.mounts() {
+            result = result.and(mount.superblock.file_system.sync().await);
+        }
+        result
+    }
+
     /// Mounts a file system at a place.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use conquer_once::spin::OnceCell;
 use executor::sync::{Mutex, SpinLock};
 
 use crate::inode::Inode;
@@ -43,15 +44,19 @@ pub trait Mapper: Send + Sync {
 
 /// The cached pages of one file.
 pub struct PageCache {
-    file: Arc<File>,
+    source: &'static dyn PageSource,
+    is_storage: bool,
+    /// Made when the first page comes: most inodes never have one.
+    file: OnceCell<Arc<File>>,
 }
 
 /// The content of a [`PageCache`], where the reclaimer can find it.
 struct File {
-    source: &'static dyn PageSource,
     is_storage: bool,
     /// Whether it stands in the reclaimer's list.
     is_listed: AtomicBool,
+    /// Whether its inode stands in the list of those to be written back.
+    is_to_be_written: AtomicBool,
     state: SpinLock<State>,
     mappers: SpinLock<Vec<Weak<dyn Mapper>>>,
 }
@@ -120,30 +125,34 @@ impl PageCache {
     }
 
     fn with(source: &'static dyn PageSource, is_storage: bool) -> PageCache {
-        PageCache {
-            file: Arc::new(File {
-                source,
-                is_storage,
+        PageCache { source, is_storage, file: OnceCell::uninit() }
+    }
+
+    fn file(&self) -> &Arc<File> {
+        self.file.get_or_init(|| {
+            Arc::new(File {
+                is_storage: self.is_storage,
                 is_listed: AtomicBool::new(false),
+                is_to_be_written: AtomicBool::new(false),
                 state: SpinLock::new(State::default()),
                 mappers: SpinLock::new(Vec::new()),
-            }),
-        }
+            })
+        })
     }
 
     /// Where its pages come from.
     pub fn source(&self) -> &'static dyn PageSource {
-        self.file.source
+        self.source
     }
 
     /// The page if it is here: content bytes `index * 4096 ..`.
     pub fn get(&self, index: u64) -> Option<Page> {
-        self.file.state.lock().get(index)
+        self.file.get()?.state.lock().get(index)
     }
 
     /// Visits those of `pages` that are here, in order: for mapping neighbours along with a page. The cache is locked meanwhile.
     pub fn for_each_cached(&self, pages: Range<u64>, mut visit: impl FnMut(u64, &Page)) {
-        for (&index, slot) in self.file.state.lock().pages.range_mut(pages) {
+        for (&index, slot) in self.file().state.lock().pages.range_mut(pages) {
             slot.was_used = true;
             visit(index, &slot.page);
         }
@@ -151,7 +160,7 @@ impl PageCache {
 
     /// How many pages are here.
     pub fn count(&self) -> usize {
-        self.file.state.lock().pages.len()
+        self.file.get().map_or(0, |file| file.state.lock().pages.len())
     }
 
     /// The page, read from storage first if it is not here.
@@ -173,7 +182,7 @@ impl PageCache {
     ///
     /// A dropped load hands its read on to those who wait for the same page.
     pub fn load_ahead<'a>(&'a self, inode: &'a dyn Inode, index: u64, count: usize) -> Io<'a, Page> {
-        if self.file.is_storage {
+        if self.is_storage {
             return Io::ready(self.make(inode, index));
         }
         match self.get(index) {
@@ -188,40 +197,40 @@ impl PageCache {
     ///
     /// `EIO`, `ENOMEM`, `ENOSPC`, `EROFS`.
     pub fn load_for_write<'a>(&'a self, inode: &'a dyn Inode, index: u64) -> Io<'a, Page> {
-        if self.file.is_storage {
+        if self.is_storage {
             return Io::ready(self.make(inode, index));
         }
-        let (page, is_reserved) = match self.file.state.lock().pages.get_mut(&index) {
+        let (page, is_reserved) = match self.file().state.lock().pages.get_mut(&index) {
             Some(slot) => (Some(slot.page.clone()), slot.is_reserved),
             None => (None, false),
         };
         match page {
             Some(page) if is_reserved => Io::ready(Ok(page)),
             Some(page) => match inode.reserve_page(index).now() {
-                Ok(reserved) => Io::ready(reserved.map(|()| self.file.reserved(index, page))),
-                Err(waiting) => Io::wait(async move { waiting.await.map(|()| self.file.reserved(index, page)) }),
+                Ok(reserved) => Io::ready(reserved.map(|()| self.file().reserved(index, page))),
+                Err(waiting) => Io::wait(async move { waiting.await.map(|()| self.file().reserved(index, page)) }),
             },
             None => Io::wait(async move {
                 inode.reserve_page(index).await?;
                 let is_new = index.saturating_mul(PAGE_SIZE as u64) >= inode.core().size() || inode.is_hole(index);
                 let page = if is_new {
-                    let page = Page::allocate_zeroed(self.file.source).ok_or(Errno::ENOMEM)?;
-                    self.file.insert(index, page)
+                    let page = Page::allocate_zeroed(self.source).ok_or(Errno::ENOMEM)?;
+                    self.file().insert(index, page)
                 } else {
                     self.load(inode, index).await?
                 };
-                Ok(self.file.reserved(index, page))
+                Ok(self.file().reserved(index, page))
             }),
         }
     }
 
     /// The page of a file that lives in memory: made, full of zeros, if it is not here. Its file system reserves at once.
     fn make(&self, inode: &dyn Inode, index: u64) -> Result<Page> {
-        let mut state = self.file.state.lock();
+        let mut state = self.file().state.lock();
         if let Some(page) = state.get(index) {
             return Ok(page);
         }
-        let page = Page::allocate_zeroed(self.file.source).ok_or(Errno::ENOMEM)?;
+        let page = Page::allocate_zeroed(self.source).ok_or(Errno::ENOMEM)?;
         inode.reserve_page(index).now().unwrap_or(Err(Errno::EIO))?;
         state.pages.insert(index, Slot::new(page.clone()));
         IN_MEMORY.fetch_add(1, Ordering::Relaxed);
@@ -231,7 +240,7 @@ impl PageCache {
     async fn read(&self, inode: &dyn Inode, index: u64, count: usize) -> Result<Page> {
         loop {
             let turn = {
-                let mut state = self.file.state.lock();
+                let mut state = self.file().state.lock();
                 if let Some(page) = state.get(index) {
                     return Ok(page);
                 }
@@ -250,7 +259,7 @@ impl PageCache {
             let _turn = turn.lock().await;
             // Whoever had the turn before may have read the page, may have failed, or may have been dropped.
             let pages = {
-                let mut state = self.file.state.lock();
+                let mut state = self.file().state.lock();
                 if let Some(page) = state.get(index) {
                     return Ok(page);
                 }
@@ -261,15 +270,15 @@ impl PageCache {
             };
             match self.fill(inode, &pages).await {
                 Ok(fresh) => {
-                    let is_ours = self.file.state.lock().end_load(&turn);
+                    let is_ours = self.file().state.lock().end_load(&turn);
                     if is_ours {
                         for (index, page) in pages.zip(fresh) {
-                            self.file.insert(index, page);
+                            self.file().insert(index, page);
                         }
                     }
                 }
                 Err(errno) => {
-                    self.file.state.lock().end_load(&turn);
+                    self.file().state.lock().end_load(&turn);
                     return Err(errno);
                 }
             }
@@ -280,7 +289,7 @@ impl PageCache {
     async fn fill(&self, inode: &dyn Inode, pages: &Range<u64>) -> Result<Vec<Page>> {
         let mut fresh = Vec::new();
         for _ in pages.clone() {
-            match Page::allocate(self.file.source) {
+            match Page::allocate(self.source) {
                 Some(page) => fresh.push(page),
                 None => break,
             }
@@ -301,10 +310,10 @@ impl PageCache {
 
     /// Notes that a page was changed.
     pub fn mark_dirty(&self, index: u64) {
-        if self.file.is_storage {
+        if self.is_storage {
             return;
         }
-        let mut state = self.file.state.lock();
+        let mut state = self.file().state.lock();
         if let Some(slot) = state.pages.get_mut(&index)
             && !slot.is_dirty
         {
@@ -315,9 +324,16 @@ impl PageCache {
         }
     }
 
+    /// Notes who writes the pages back that were marked dirty, so that [`write_back_all`] finds it.
+    pub fn will_be_written(&self, inode: &Arc<dyn Inode>) {
+        if !self.is_storage && !self.file().is_to_be_written.swap(true, Ordering::AcqRel) {
+            TO_BE_WRITTEN.lock().push_back(Arc::downgrade(inode));
+        }
+    }
+
     /// How many pages are dirty.
     pub fn dirty(&self) -> usize {
-        self.file.state.lock().dirty
+        self.file.get().map_or(0, |file| file.state.lock().dirty)
     }
 
     /// Writes all dirty pages back.
@@ -335,9 +351,9 @@ impl PageCache {
         }
         Io::wait(async move {
             let mut from = 0;
-            while let Some((index, page)) = self.file.take_dirty(from) {
+            while let Some((index, page)) = self.file().take_dirty(from) {
                 let mut unwritten = Unwritten { cache: self, index, is_written: false };
-                self.file.for_mappers(|mapper| mapper.write_protect(index..index + 1));
+                self.file().for_mappers(|mapper| mapper.write_protect(index..index + 1));
                 inode.write_page(index, &page).await?;
                 unwritten.is_written = true;
                 from = index + 1;
@@ -350,8 +366,9 @@ impl PageCache {
     /// were dropped.
     pub fn cut(&self, size: u64) -> usize {
         let first = size.div_ceil(PAGE_SIZE as u64);
-        self.file.for_mappers(|mapper| mapper.unmap(first..u64::MAX));
-        let mut state = self.file.state.lock();
+        let Some(file) = self.file.get() else { return 0 };
+        file.for_mappers(|mapper| mapper.unmap(first..u64::MAX));
+        let mut state = file.state.lock();
         let dropped = state.pages.split_off(&first);
         state.loads.retain(|load| load.pages.end <= first);
         let dirty = dropped.values().filter(|slot| slot.is_dirty).count();
@@ -363,13 +380,13 @@ impl PageCache {
             slot.page.zero(tail, PAGE_SIZE - tail);
         }
         drop(state);
-        self.file.uncount(dropped.len(), dirty);
+        file.uncount(dropped.len(), dirty);
         dropped.len()
     }
 
     /// Registers somebody who maps pages of this file; forgotten when it is dropped.
     pub fn add_mapper(&self, mapper: &Arc<dyn Mapper>) {
-        let mut mappers = self.file.mappers.lock();
+        let mut mappers = self.file().mappers.lock();
         mappers.retain(|known| known.strong_count() > 0);
         mappers.push(Arc::downgrade(mapper));
     }
@@ -494,6 +511,45 @@ static DIRTY: AtomicUsize = AtomicUsize::new(0);
 /// The files that have pages which could be read again.
 static RECLAIMABLE: SpinLock<VecDeque<Weak<File>>> = SpinLock::new(VecDeque::new());
 
+/// The inodes that have dirty pages.
+static TO_BE_WRITTEN: SpinLock<VecDeque<Weak<dyn Inode>>> = SpinLock::new(VecDeque::new());
+
+/// Writes all dirty pages of all files back: for sync(2), and for a task of the kernel that does so now and then.
+///
+/// # Errors
+///
+/// The first that a file had; the others are written all the same, and what failed stays dirty.
+///
+/// # Cancel safety
+///
+/// What was not written stays dirty.
+pub async fn write_back_all() -> Result<()> {
+    let mut result = Ok(());
+    let files = TO_BE_WRITTEN.lock().len();
+    for _ in 0..files {
+        let next = TO_BE_WRITTEN.lock().pop_front();
+        let Some(inode) = next.as_ref().and_then(Weak::upgrade) else { continue };
+        let cache = &inode.core().pages;
+        cache.file().is_to_be_written.store(false, Ordering::Release);
+        let listed_again = ListedAgain(&inode);
+        result = result.and(cache.write_back(&*inode).await);
+        drop(listed_again);
+    }
+    result
+}
+
+/// Lists a file again if it has dirty pages still, or anew.
+struct ListedAgain<'a>(&'a Arc<dyn Inode>);
+
+impl Drop for ListedAgain<'_> {
+    fn drop(&mut self) {
+        let cache = &self.0.core().pages;
+        if cache.dirty() > 0 {
+            cache.will_be_written(self.0);
+        }
+    }
+}
+
 /// Numbers for /proc/meminfo, in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Statistics {
@@ -515,8 +571,18 @@ pub fn statistics() -> Statistics {
 }
 
 /// Gives up to `wanted` pages of memory back by forgetting clean pages that can be read again; returns how many. Does not wait.
-/// If those that nobody maps do not suffice, mapped ones are taken out of their mappings.
+/// If those that nobody maps do not suffice, mapped ones are taken out of their mappings, and names that nobody uses are forgotten
+/// with their inodes.
 pub fn reclaim(wanted: usize) -> usize {
+    let freed = reclaim_pages(wanted);
+    if freed < wanted {
+        // A name with its inode takes about a quarter of a page, and may take the last hold on pages with it.
+        crate::dentry::shrink((wanted - freed).saturating_mul(4));
+    }
+    freed
+}
+
+fn reclaim_pages(wanted: usize) -> usize {
     // Three times around: pages used since lose their mark the first time; the third time mappings give way.
     let mut freed = 0;
     for round in 0..3 {

@@ -163,6 +163,7 @@ impl FileOps for RegularFile {
         if done == 0 {
             return Err(stop.unwrap_or(Stop::Fault));
         }
+        core.pages.will_be_written(&self.inode);
         self.note_written();
         Ok(done)
     }

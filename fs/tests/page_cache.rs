@@ -248,6 +248,22 @@ fn what_is_dirty_is_written_once_and_stays_dirty_if_that_fails() {
 }
 
 #[test]
+fn the_sync_of_everything_finds_each_dirty_file() {
+    let inode = Slow::new(pages(), 0);
+    let file = open(&inode);
+    write_at(&file, 0, &[1; 2 * 4096]).expect("writable");
+    inode.fails.store(true, Ordering::Relaxed);
+    // Other tests of this process have dirty files too.
+    let _ = run(fs::page_cache::write_back_all());
+    assert_eq!(inode.core.pages.dirty(), 2);
+    inode.fails.store(false, Ordering::Relaxed);
+    while inode.core.pages.dirty() > 0 {
+        let _ = run(fs::page_cache::write_back_all());
+    }
+    assert_eq!(*inode.written.lock().expect("not poisoned"), [0, 1]);
+}
+
+#[test]
 fn a_part_of_a_page_is_written_over_what_was_there() {
     let inode = Slow::new(pages(), 2 * 4096);
     let file = open(&inode);

@@ -175,9 +175,9 @@ impl Caller<'_> {
         let inode = path.inode().clone();
         let kind = inode.core().kind;
         let mount = path.mount.flags();
-        let sets_access_time = !flags.contains(OpenFlags::NOATIME)
-            && !mount.intersects(MountFlags::NOATIME | MountFlags::READ_ONLY)
-            && !(kind == Kind::Directory && mount.contains(MountFlags::NODIRATIME));
+        let mut without = MountFlags::NOATIME | MountFlags::READ_ONLY;
+        without.set(MountFlags::NODIRATIME, kind == Kind::Directory);
+        let sets_access_time = !flags.contains(OpenFlags::NOATIME) && !mount.intersects(without);
         let mut counted = Counted { inode: &*inode, is_writer: flags.can_write() && kind == Kind::Regular };
         if counted.is_writer
             && let Err(errno) = inode.core().begin_writing()

@@ -5,6 +5,7 @@
 //!
 //! Next: `attributes.rs`.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use crate::context::{At, Caller};
@@ -12,6 +13,7 @@ use crate::dentry::{Dentry, FolderGuard};
 use crate::inode::RenameMode;
 use crate::path::Path;
 use crate::permission::{Access, check, check_removal};
+use crate::walk::Walker;
 use crate::{Errno, Result};
 
 impl Caller<'_> {
@@ -21,33 +23,38 @@ impl Caller<'_> {
     ///
     /// As rename(2): `EBUSY`, `EINVAL` into itself, `EISDIR`, `ENOTDIR`, `ENOTEMPTY`, `EEXIST`, `EXDEV`, `EROFS`, `EPERM`, …
     pub async fn rename(&self, old: At<'_>, new: At<'_>, mode: RenameMode) -> Result<()> {
-        let (old_walker, old_parent) = self.walk_to_parent(old).await?;
-        let (new_walker, new_parent) = self.walk_to_parent(new).await?;
-        if old_parent.mount.id != new_parent.mount.id {
+        let old = self.end(old).await?;
+        let new = self.end(new).await?;
+        if old.folder.mount.id != new.folder.mount.id {
             return Err(Errno::EXDEV);
         }
-        for name in [old_walker.last(), new_walker.last()] {
+        for name in [old.name(), new.name()] {
             if matches!(name, b"" | b"." | b"..") {
                 return Err(if mode == RenameMode::NoReplace { Errno::EEXIST } else { Errno::EBUSY });
             }
         }
-        let must_be_directory = (old_walker.ends_in_slash(), new_walker.ends_in_slash());
-        let (old_end, new_end) =
-            (End { folder: old_parent, name: old_walker.last() }, End { folder: new_parent, name: new_walker.last() });
-        if Arc::ptr_eq(&old_end.folder.dentry, &new_end.folder.dentry) {
-            let lock = old_end.folder.dentry.lock().await?;
-            return self.rename_locked(&old_end, &new_end, mode, must_be_directory, (&lock, &lock)).await;
+        if !Arc::ptr_eq(&old.folder.dentry, &new.folder.dentry) {
+            return Box::pin(self.rename_between(&old, &new, mode)).await;
         }
-        let superblock = old_end.folder.mount.superblock.clone();
-        let tree = superblock.renames.lock().await;
-        let (old_dentry, new_dentry) = (&old_end.folder.dentry, &new_end.folder.dentry);
+        let lock = old.folder.dentry.lock().await?;
+        Box::pin(self.rename_locked(&old, &new, mode, (&lock, &lock))).await
+    }
+
+    async fn end<'w>(&'w self, at: At<'w>) -> Result<End<'w>> {
+        let (walker, folder) = self.walk_to_parent(at).await?;
+        Ok(End { walker, folder })
+    }
+
+    async fn rename_between(&self, old: &End<'_>, new: &End<'_>, mode: RenameMode) -> Result<()> {
+        let tree = old.folder.mount.superblock.renames.lock().await;
+        let (old_dentry, new_dentry) = (&old.folder.dentry, &new.folder.dentry);
         let old_first = old_dentry.is_above(new_dentry)
             || (!new_dentry.is_above(old_dentry) && Arc::as_ptr(old_dentry) < Arc::as_ptr(new_dentry));
         let (first, second) = if old_first { (old_dentry, new_dentry) } else { (new_dentry, old_dentry) };
         let first = first.lock().await?;
         let second = second.lock().await?;
         let locks = if old_first { (&first, &second) } else { (&second, &first) };
-        let result = self.rename_locked(&old_end, &new_end, mode, must_be_directory, locks).await;
+        let result = self.rename_locked(old, new, mode, locks).await;
         drop((second, first, tree));
         result
     }
@@ -57,11 +64,10 @@ impl Caller<'_> {
         old: &End<'_>,
         new: &End<'_>,
         mode: RenameMode,
-        must_be_directory: (bool, bool),
         (old_lock, new_lock): (&FolderGuard<'_>, &FolderGuard<'_>),
     ) -> Result<()> {
-        let source = old.folder.dentry.lookup_locked(old_lock, old.name).await?;
-        let target = match new.folder.dentry.lookup_locked(new_lock, new.name).await {
+        let source = old.folder.dentry.lookup_locked(old_lock, old.name()).await?;
+        let target = match new.folder.dentry.lookup_locked(new_lock, new.name()).await {
             Ok(target) => Some(target),
             Err(Errno::ENOENT) => None,
             Err(errno) => return Err(errno),
@@ -72,7 +78,7 @@ impl Caller<'_> {
         if mode == RenameMode::Exchange && target.is_none() {
             return Err(Errno::ENOENT);
         }
-        let must_be = must_be_directory.0 || (must_be_directory.1 && mode != RenameMode::Exchange);
+        let must_be = old.walker.ends_in_slash() || (new.walker.ends_in_slash() && mode != RenameMode::Exchange);
         if must_be && !source.is_directory() {
             return Err(Errno::ENOTDIR);
         }
@@ -89,8 +95,8 @@ impl Caller<'_> {
         self.check_may_move(old, &source, new)?;
         let Some(target) = target else {
             self.check_may_add(&new.folder)?;
-            old.folder.inode().rename(old.name, new.folder.inode(), new.name, mode).await?;
-            old.folder.dentry.moved(&source, &new.folder.dentry, new.name);
+            old.folder.inode().rename(old.name(), new.folder.inode(), new.name(), mode).await?;
+            old.folder.dentry.moved(&source, &new.folder.dentry, new.name());
             return Ok(());
         };
         check_removal(self.credentials, &**new.folder.inode(), &**target.inode())?;
@@ -111,14 +117,14 @@ impl Caller<'_> {
             return Err(Errno::EBUSY);
         }
         if mode == RenameMode::Exchange {
-            old.folder.inode().rename(old.name, new.folder.inode(), new.name, mode).await?;
+            old.folder.inode().rename(old.name(), new.folder.inode(), new.name(), mode).await?;
             Dentry::exchanged(&source, &target);
             return Ok(());
         }
         // Nobody adds an entry to a folder while it is being replaced.
         let target_lock = if target.is_directory() { Some(target.lock().await?) } else { None };
-        old.folder.inode().rename(old.name, new.folder.inode(), new.name, mode).await?;
-        old.folder.dentry.moved(&source, &new.folder.dentry, new.name);
+        old.folder.inode().rename(old.name(), new.folder.inode(), new.name(), mode).await?;
+        old.folder.dentry.moved(&source, &new.folder.dentry, new.name());
         drop(target_lock);
         Ok(())
     }
@@ -135,6 +141,12 @@ impl Caller<'_> {
 
 /// One end of a rename.
 struct End<'a> {
+    walker: Walker<'a>,
     folder: Path,
-    name: &'a [u8],
+}
+
+impl End<'_> {
+    fn name(&self) -> &[u8] {
+        self.walker.last()
+    }
 }
