@@ -1,7 +1,7 @@
 //! Rouse starts on every machine that QEMU plays for it, large and small.
 
 use xtask::guest::Guest;
-use xtask::machine::{Model, Options};
+use xtask::machine::{Firmware, Medium, Model, Options};
 use xtask::testing::under_test;
 
 fn starts_on(options: &Options) {
@@ -34,4 +34,14 @@ fn memory_above_four_gigabytes_is_used() {
 #[test]
 fn a_processor_with_all_that_qemu_has_starts() {
     starts_on(&Options { cpu: Some("max".into()), ..Options::default() });
+}
+
+#[test]
+fn a_usb_stick_starts_an_old_pc_with_a_bios() {
+    starts_on(&Options { medium: Medium::Usb, machine: Model::Pc, ..Options::default() });
+}
+
+#[test]
+fn a_cd_starts_a_pc_with_uefi() {
+    starts_on(&Options { medium: Medium::Cd, firmware: Firmware::Uefi, ..Options::default() });
 }

@@ -15,19 +15,20 @@ use anyhow::{Context, Result, bail, ensure};
 use elf::ElfBytes;
 use elf::abi::{PT_LOAD, PT_NOTE};
 use elf::endian::LittleEndian;
-use std::path::Path;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// GRUB has 280 modules; these are what one menu entry needs under either firmware.
-const MODULES: &str =
-    "multiboot2 normal part_msdos part_gpt fat iso9660 search search_label all_video gfxterm video_fb";
+/// GRUB has 280 modules; these are what one menu entry needs under either firmware, and the partition tables that grub-mkrescue's
+/// own start-up script asks for by name.
+const MODULES: &str = "multiboot2 normal fat iso9660 search search_label all_video gfxterm video_fb \
+    part_acorn part_amiga part_apple part_bsd part_dfly part_dvh part_gpt part_msdos part_plan part_sun part_sunpc";
 
-/// Makes the image.
+/// Makes the image that a person asked for.
 ///
 /// # Errors
 /// A tool or a part of the image is missing and cannot be provided.
 pub fn run(options: &Options, output: &Path) -> Result<()> {
-    packages::ensure(&packages::IMAGE)?;
     let profile = if options.checked { Profile::Checked } else { Profile::Fast };
     let kernel = kernel::build(profile)?;
     let root = Root::named(&options.root, &options.packages)?;
@@ -36,27 +37,51 @@ pub fn run(options: &Options, output: &Path) -> Result<()> {
     if prepared.disk.is_some() {
         bail!("an image carries its root in memory: --root busybox, with --add for more");
     }
-    let folder = paths::draft_of(&paths::made("image")?.join("content"));
-    std::fs::create_dir_all(folder.join("boot/grub"))?;
-    std::fs::write(folder.join("boot/rouse"), loadable(&std::fs::read(&kernel)?)?)?;
-    std::fs::copy(&prepared.initrd, folder.join("boot/initrd"))?;
-    let words = options.append.join(" ");
     let log = if options.verbose { "loglevel=7" } else { "quiet" };
+    let line = format!("console=ttyS0 console=tty0 {log} {}", options.append.join(" "));
+    progress::step("making the image");
+    make(&kernel, &prepared.initrd, line.trim(), output)?;
+    let size = output.metadata()?.len() >> 20;
+    progress::step(&format!("{}: {size} MiB; write it to a stick with: dd if={0} of=/dev/… bs=4M", output.display()));
+    Ok(())
+}
+
+/// An image of exactly this kernel, root and command line, made once.
+///
+/// # Errors
+/// As [`run`].
+pub fn cached(kernel: &Path, initrd: &Path, line: &str) -> Result<PathBuf> {
+    const KEPT: usize = 6;
+    let mut hasher = DefaultHasher::new();
+    (std::fs::read(kernel)?, std::fs::read(initrd)?, line).hash(&mut hasher);
+    let folder = paths::made("image")?;
+    let image = folder.join(format!("{:016x}.iso", hasher.finish()));
+    if !image.exists() {
+        let draft = paths::draft_of(&image);
+        make(kernel, initrd, line, &draft)?;
+        std::fs::rename(draft, &image)?;
+        paths::keep_newest(&folder, KEPT)?;
+    }
+    Ok(image)
+}
+
+fn make(kernel: &Path, initrd: &Path, line: &str, output: &Path) -> Result<()> {
+    packages::ensure(&packages::IMAGE)?;
+    let folder = paths::draft_of(&paths::made("run")?.join("image"));
+    std::fs::create_dir_all(folder.join("boot/grub"))?;
+    std::fs::write(folder.join("boot/rouse"), loadable(&std::fs::read(kernel)?)?)?;
+    std::fs::copy(initrd, folder.join("boot/initrd"))?;
     let configuration = format!(
         "set timeout=0\nset gfxpayload=keep\ninsmod all_video\nmenuentry Rouse {{\n  \
-         multiboot2 /boot/rouse console=tty0 console=ttyS0 {log} {words}\n  module2 /boot/initrd initrd\n}}\n"
+         multiboot2 /boot/rouse {line}\n  module2 /boot/initrd initrd\n}}\n"
     );
     std::fs::write(folder.join("boot/grub/grub.cfg"), configuration)?;
-    progress::step("making the image");
     let mut make = Command::new("grub-mkrescue");
     make.args(["--compress=xz", "--fonts=", "--locales=", "--themes="]);
     make.arg(format!("--install-modules={MODULES}")).arg("-o").arg(output).arg(&folder);
     let made = run_quietly(&mut make);
     std::fs::remove_dir_all(&folder)?;
-    made?;
-    let size = output.metadata()?.len() >> 20;
-    progress::step(&format!("{}: {size} MiB; write it to a stick with: dd if={0} of=/dev/… bs=4M", output.display()));
-    Ok(())
+    made.map(drop)
 }
 
 /// What a loader reads of an ELF file: its segments, without symbols, sections and debugging information.

@@ -1,12 +1,12 @@
 //! What is to be started: the options that `cargo run`, `exec`, `bench` and the tests share, and QEMU's command line made of them.
 
 use crate::kernel::{Kernel, Profile};
-use crate::packages;
 use crate::root::{Addition, Prepared, Root};
+use crate::{image, packages};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -32,6 +32,18 @@ pub enum Firmware {
     Uefi,
 }
 
+/// How Rouse comes into the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Medium {
+    /// QEMU loads the kernel itself; under UEFI, where it cannot, a stick.
+    #[default]
+    Direct,
+    /// The image, as a USB stick.
+    Usb,
+    /// The image, as a CD.
+    Cd,
+}
+
 /// The machine and what runs on it.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
@@ -47,6 +59,9 @@ pub struct Options {
     /// The firmware
     #[arg(long, value_enum, value_name = "bios|uefi", hide_possible_values = true, default_value_t = Firmware::Bios, global = true)]
     pub firmware: Firmware,
+    /// How Rouse comes into the machine: loaded by QEMU, or as an image on a USB stick or a CD
+    #[arg(long, value_enum, value_name = "direct|usb|cd", hide_possible_values = true, default_value_t = Medium::Direct, global = true)]
+    pub medium: Medium,
     /// The processor's model, as QEMU names it (default: QEMU's default; max: all it has)
     #[arg(long, value_name = "MODEL", global = true)]
     pub cpu: Option<String>,
@@ -141,8 +156,13 @@ impl Options {
         // Ahead of the disks, so that its number does not depend on them.
         qemu.args(["-device", &format!("{},id=ports,max_ports=8", self.virtio("serial"))]);
         self.disks(&mut qemu, &prepared)?;
-        qemu.arg("-kernel").arg(image).arg("-initrd").arg(&prepared.initrd);
-        qemu.arg("-append").arg(self.command_line(&prepared, words));
+        let line = self.command_line(&prepared, words);
+        match self.medium() {
+            Medium::Direct => {
+                qemu.arg("-kernel").arg(image).arg("-initrd").arg(&prepared.initrd).arg("-append").arg(line);
+            }
+            medium => self.insert(&mut qemu, medium, &image::cached(&image, &prepared.initrd, &line)?)?,
+        }
         qemu.args(&self.qemu_arg);
         Ok(qemu)
     }
@@ -171,13 +191,39 @@ impl Options {
             qemu.args(["-s", "-S"]);
         }
         if self.firmware == Firmware::Uefi {
-            if !self.kernel().is_linux() {
-                bail!(
-                    "QEMU cannot start this kernel directly under UEFI; make an image and start that: cargo run -- image"
-                );
-            }
             packages::ensure(&[packages::OVMF])?;
+            let variables = packages::OVMF.file.replace("CODE", "VARS");
             qemu.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={}", packages::OVMF.file)]);
+            // The firmware wants to write its variables; what it writes is forgotten.
+            qemu.args(["-drive", &format!("if=pflash,format=raw,snapshot=on,file={variables}")]);
+        }
+        Ok(())
+    }
+
+    /// QEMU cannot load a PVH kernel under UEFI; Linux has a header of its own for that.
+    fn medium(&self) -> Medium {
+        match (self.medium, self.firmware) {
+            _ if self.kernel().is_linux() => Medium::Direct,
+            (Medium::Direct, Firmware::Uefi) => Medium::Usb,
+            (medium, _) => medium,
+        }
+    }
+
+    fn insert(&self, qemu: &mut Command, medium: Medium, image: &Path) -> Result<()> {
+        if self.machine == Model::Microvm {
+            bail!("a microvm has neither USB nor CD");
+        }
+        if !self.display {
+            // GRUB hands the kernel a screen to draw on.
+            qemu.args(["-vga", "std"]);
+        }
+        let mut drive = OsString::from("if=none,id=medium,format=raw,readonly=on,file=");
+        drive.push(image);
+        qemu.arg("-drive").arg(drive);
+        if medium == Medium::Cd {
+            qemu.args(["-device", "ide-cd,drive=medium,bootindex=0"]);
+        } else {
+            qemu.args(["-device", "qemu-xhci", "-device", "usb-storage,drive=medium,bootindex=0"]);
         }
         Ok(())
     }
@@ -227,7 +273,7 @@ impl Options {
 }
 
 /// The format of a disk image, by its first bytes.
-fn format_of(file: &std::path::Path) -> Result<&'static str> {
+fn format_of(file: &Path) -> Result<&'static str> {
     use std::io::Read;
     let mut magic = [0; 4];
     let mut opened = std::fs::File::open(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;

@@ -36,3 +36,16 @@ pub fn draft_of(path: &Path) -> PathBuf {
     name.push(format!(".draft-{}-{number}", std::process::id()));
     name.into()
 }
+
+/// Removes all but the newest files of a folder of things that can be made again.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn keep_newest(folder: &Path, count: usize) -> std::io::Result<()> {
+    let mut all: Vec<_> = std::fs::read_dir(folder)?.flatten().map(|entry| entry.path()).collect();
+    all.sort_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok());
+    let surplus = all.len().saturating_sub(count);
+    // One that is gone already was removed by another run.
+    all.iter().take(surplus).for_each(|old| drop(std::fs::remove_file(old)));
+    Ok(())
+}

@@ -190,11 +190,7 @@ fn write(tree: &Tree) -> Result<PathBuf> {
     let path = folder.join(format!("{:016x}.cpio", hash_of(&archive)));
     if !path.exists() {
         paths::write_whole(&path, &archive)?;
-        // Old ones are of no use to anyone.
-        let mut all: Vec<_> = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
-        all.sort_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok());
-        let surplus = all.len().saturating_sub(KEPT);
-        all.iter().take(surplus).for_each(|old| drop(std::fs::remove_file(old)));
+        paths::keep_newest(&folder, KEPT)?;
     }
     Ok(path)
 }
