@@ -15,9 +15,9 @@
 //!
 //! Next: `log/records.rs`.
 
-mod kmsg;
-mod records;
-mod syslog;
+pub mod kmsg;
+pub mod records;
+pub mod syslog;
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -26,9 +26,7 @@ use conquer_once::spin::OnceCell;
 use executor::sync::{Event, WaitQueue};
 use log::{Level, LevelFilter, Log, Metadata};
 
-pub use kmsg::KmsgFile;
-pub use records::{Record, Records, TEXT_MAX};
-pub use syslog::{levels, needs_privilege, syslog};
+use records::{Record, Records, TEXT_MAX};
 
 /// Messages less urgent than this are not printed, unless the command line says otherwise.
 const DEFAULT_CONSOLE_LEVEL: u8 = 5;

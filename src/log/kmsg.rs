@@ -161,7 +161,7 @@ mod tests {
     use fs::buffer::{SliceSink, SliceSource};
 
     fn shown(text: &[u8]) -> String {
-        let records = Box::new(crate::log::Records::new());
+        let records = Box::new(crate::log::records::Records::new());
         records.append(13, 5_000_001, text);
         let mut record = Record::new();
         assert!(records.read(0, &mut record));

@@ -221,7 +221,7 @@ mod tests {
     use fs::buffer::SliceSink;
 
     fn shown(text: &[u8]) -> Shown {
-        let records = Box::new(crate::log::Records::new());
+        let records = Box::new(crate::log::records::Records::new());
         records.append(6, 1_500_000_000, text);
         let mut shown = Shown::new();
         assert!(records.read(0, &mut shown.record));

@@ -252,7 +252,7 @@ impl Terminal {
             return false;
         }
         let Some(terminals) = self.jobs() else { return true };
-        let now = terminals.timers.now();
+        let now = (terminals.now)();
         match &state.timed_read {
             Some(read) if read.seen == there && now < read.deadline => false,
             Some(read) if read.seen == there && now < read.deadline.saturating_add(STALE_AFTER) => true,

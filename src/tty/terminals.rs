@@ -5,6 +5,7 @@
 //!
 //! Next: `pty.rs`.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,6 +14,7 @@ use core::pin::pin;
 use core::task::Poll;
 
 use drivers::console::ByteChannel;
+use executor::Instant;
 use executor::sync::{Event, SpinLock};
 use executor::time::TimerHandle;
 use fs::{FileOps, OpenFlags};
@@ -32,7 +34,7 @@ pub const CONSOLE: (u32, u32) = (5, 1);
 /// The terminals of the machine.
 pub struct Terminals {
     pub(super) jobs: Arc<dyn JobControl>,
-    pub(super) timers: TimerHandle,
+    pub(super) now: Box<dyn Fn() -> Instant + Send + Sync>,
     list: SpinLock<Vec<Arc<Terminal>>>,
     console: SpinLock<Option<Arc<Terminal>>>,
     /// Notified when a read begins that VTIME limits.
@@ -40,11 +42,11 @@ pub struct Terminals {
 }
 
 impl Terminals {
-    /// None yet. `timers` serve VTIME.
-    pub fn new(jobs: Arc<dyn JobControl>, timers: TimerHandle) -> Arc<Terminals> {
+    /// None yet. `now` is the monotonic clock.
+    pub fn new(jobs: Arc<dyn JobControl>, now: impl Fn() -> Instant + Send + Sync + 'static) -> Arc<Terminals> {
         Arc::new(Terminals {
             jobs,
-            timers,
+            now: Box::new(now),
             list: SpinLock::new(Vec::new()),
             console: SpinLock::new(None),
             deadlines: Event::new(),
@@ -178,9 +180,9 @@ impl Terminals {
     }
 
     /// Ends reads whose time is over (VTIME), for as long as the machine runs; to be spawned once.
-    pub async fn run(self: Arc<Self>) {
+    pub async fn run(self: Arc<Self>, timers: TimerHandle) {
         loop {
-            let now = self.timers.now();
+            let now = (self.now)();
             let terminals: Vec<Arc<Terminal>> = self.list.lock().clone();
             let next = terminals.iter().filter_map(|terminal| terminal.deadline(now)).min();
             drop(terminals);
@@ -190,7 +192,7 @@ impl Terminals {
                 }
                 Some(deadline) => {
                     let mut changed = pin!(self.deadlines.wait());
-                    let mut over = pin!(self.timers.sleep_until(deadline));
+                    let mut over = pin!(timers.sleep_until(deadline));
                     poll_fn(|context| {
                         let is_over = over.as_mut().poll(context).is_ready();
                         if changed.as_mut().poll(context).is_ready() || is_over {

@@ -151,11 +151,11 @@ pub(super) struct World {
 fn world_with_room(room: usize) -> World {
     let (bench, jobs, line) = (Bench::new(), Arc::new(Jobs::default()), Line::new(room));
     let timers = bench.executor().timers();
-    let terminals = Terminals::new(jobs.clone(), timers);
+    let terminals = Terminals::new(jobs.clone(), move || timers.now());
     let (terminal, run) = terminals.add(SERIAL, "/dev/ttyS0", Termios::initial(), line.clone()).expect("memory");
     terminals.set_console(terminal.clone());
     bench.spawn(run);
-    bench.spawn(terminals.clone().run());
+    bench.spawn(terminals.clone().run(timers));
     bench.settle();
     World { bench, jobs, line, terminals, terminal }
 }
