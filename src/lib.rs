@@ -10,9 +10,12 @@ extern crate std;
 pub mod arch;
 #[cfg(target_os = "none")]
 pub mod boot;
+#[cfg(target_os = "none")]
+pub mod buses;
 pub mod log;
 pub mod mm;
 #[cfg(target_os = "none")]
 pub mod panic;
+pub mod ports;
 pub mod symbols;
 pub mod tty;

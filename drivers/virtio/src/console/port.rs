@@ -32,8 +32,7 @@ pub struct Port {
     transport: Arc<dyn Transport>,
     control: Arc<Control>,
     state: SpinLock<State>,
-    readable: WaitQueue,
-    writable: WaitQueue,
+    changed: WaitQueue,
 }
 
 /// The numbers of a port's two queues.
@@ -65,8 +64,7 @@ impl Port {
     ) -> Port {
         let state =
             State { receiver, transmitter, name: None, is_console: false, is_connected: false, is_closing: false };
-        let (readable, writable) = (WaitQueue::new(), WaitQueue::new());
-        Port { id, queues, transport, control, state: SpinLock::new(state), readable, writable }
+        Port { id, queues, transport, control, state: SpinLock::new(state), changed: WaitQueue::new() }
     }
 
     /// Its number on the device, from 0.
@@ -96,6 +94,19 @@ impl Port {
         self.state.lock().is_console = true;
     }
 
+    /// Hands received bytes to `take`, piece by piece, until it takes less than it is given or there are none; what it took is
+    /// consumed. So a copy to user memory that fails half-way loses nothing. `take` must not wait.
+    pub fn read_with(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> usize {
+        let (len, wants_doorbell) = self.state.lock().receiver.read(take);
+        self.ring_if(wants_doorbell, self.queues.receive);
+        len
+    }
+
+    /// Woken whenever anything about the port may have changed; the same as `readable` and `writable`.
+    pub fn changed(&self) -> &WaitQueue {
+        &self.changed
+    }
+
     /// Takes memory, and lets the device fill it.
     pub(crate) fn open(&self, dma: &Dma) -> Result<()> {
         let wants_doorbell = {
@@ -111,7 +122,7 @@ impl Port {
     /// The host has opened its end.
     pub(crate) fn host_opened(&self) {
         self.state.lock().is_connected = true;
-        self.changed();
+        self.changed.wake_all();
     }
 
     /// The host has closed its end; what it wrote before is collected first.
@@ -121,7 +132,7 @@ impl Port {
             state.receiver.collect()?;
             state.is_connected = false;
         }
-        self.changed();
+        self.changed.wake_all();
         Ok(())
     }
 
@@ -139,11 +150,8 @@ impl Port {
         if is_closed {
             self.control.tell_closed(self.id);
         }
-        if has_received {
-            self.readable.wake_all();
-        }
-        if has_sent {
-            self.writable.wake_all();
+        if has_received || has_sent {
+            self.changed.wake_all();
         }
         Ok(())
     }
@@ -151,12 +159,7 @@ impl Port {
     /// The device is gone.
     pub(crate) fn lose(&self) {
         self.state.lock().is_connected = false;
-        self.changed();
-    }
-
-    fn changed(&self) {
-        self.readable.wake_all();
-        self.writable.wake_all();
+        self.changed.wake_all();
     }
 
     fn ring_if(&self, wants_doorbell: bool, queue: u16) {
@@ -168,9 +171,13 @@ impl Port {
 
 impl ByteChannel for Port {
     fn try_read(&self, into: &mut [u8]) -> usize {
-        let (len, wants_doorbell) = self.state.lock().receiver.read(into);
-        self.ring_if(wants_doorbell, self.queues.receive);
-        len
+        let mut done = 0;
+        self.read_with(&mut |bytes| {
+            let len = bytes.len().min(into.len() - done);
+            into[done..done + len].copy_from_slice(&bytes[..len]);
+            done += len;
+            len
+        })
     }
 
     fn try_write(&self, bytes: &[u8]) -> usize {
@@ -199,11 +206,11 @@ impl ByteChannel for Port {
     }
 
     fn readable(&self) -> &WaitQueue {
-        &self.readable
+        &self.changed
     }
 
     fn writable(&self) -> &WaitQueue {
-        &self.writable
+        &self.changed
     }
 
     fn set_open(&self, is_open: bool) {

@@ -14,6 +14,9 @@ use drivers::{Errno, Result};
 
 use crate::ring::{Descriptor, Ring, Violation, WRITE};
 
+/// Bytes are copied out of a buffer, which the device shares, in pieces of this size.
+const PIECE: usize = 2048;
+
 /// The receiving half of a channel.
 pub(crate) struct Receiver {
     ring: Ring,
@@ -88,31 +91,34 @@ impl Receiver {
         self.filled.iter().any(|filled| filled.read < filled.len)
     }
 
-    /// Reads bytes, and gives the buffers that were emptied back. The second is whether the device wants its doorbell rung.
-    pub(crate) fn read(&mut self, into: &mut [u8]) -> (usize, bool) {
+    /// Hands bytes to `take`, piece by piece, until it takes less than it is given or there are none; what it took is consumed, and
+    /// emptied buffers go back. Returns how many it took, and whether the device wants its doorbell rung.
+    pub(crate) fn read(&mut self, take: &mut dyn FnMut(&[u8]) -> usize) -> (usize, bool) {
+        let mut piece = [0; PIECE];
         let mut done = 0;
-        while let Some((len, is_emptied)) = self.copy_front(&mut into[done..]) {
-            done += len;
-            if !is_emptied {
+        while let Some(front) = self.filled.front_mut()
+            && let Some(memory) = &self.memory
+        {
+            let len = (front.len - front.read).min(PIECE);
+            memory.read(usize::from(front.buffer) * self.buffer_size + front.read, &mut piece[..len]);
+            let taken = take(&piece[..len]).min(len);
+            front.read += taken;
+            done += taken;
+            if front.read == front.len {
+                self.release_front();
+            }
+            if taken < len {
                 break;
             }
-            self.release_front();
         }
         (done, self.ring.publish())
     }
 
-    /// Copies from the oldest buffer: how much, and whether that was the last of it. `None` without a buffer.
-    fn copy_front(&mut self, into: &mut [u8]) -> Option<(usize, bool)> {
-        let (memory, front) = (self.memory.as_ref()?, self.filled.front_mut()?);
-        let len = into.len().min(front.len - front.read);
-        memory.read(usize::from(front.buffer) * self.buffer_size + front.read, &mut into[..len]);
-        front.read += len;
-        Some((len, front.read == front.len))
-    }
-
-    /// Hands the oldest buffer to `read` as one message, and then gives it back. `None` without one.
+    /// Reads the oldest buffer as one message, of which what does not fit is lost, and gives it back. `None` without one.
     pub(crate) fn read_message(&mut self, into: &mut [u8]) -> Option<(usize, bool)> {
-        let (len, _) = self.copy_front(into)?;
+        let (memory, front) = (self.memory.as_ref()?, self.filled.front()?);
+        let len = front.len.min(into.len());
+        memory.read(usize::from(front.buffer) * self.buffer_size, &mut into[..len]);
         self.release_front();
         Some((len, self.ring.publish()))
     }

@@ -309,17 +309,28 @@ fn a_port_without_memory_is_refused_and_others_go_on() {
 #[test]
 fn readers_and_writers_are_woken() {
     let (mut host, port) = host_with_port();
-    let (readable, writable) = (port.readable().wait_shared(), port.writable().wait_shared());
-    let (mut readable, mut writable) = (Box::pin(readable), Box::pin(writable));
     let is_woken =
         |wait: Pin<&mut dyn Future<Output = ()>>| wait.poll(&mut Context::from_waker(Waker::noop())).is_ready();
-    assert!(!is_woken(readable.as_mut()) && !is_woken(writable.as_mut()));
+    let mut readable = Box::pin(port.readable().wait_shared());
+    assert!(!is_woken(readable.as_mut()));
     host.fill(4, b"x");
     host.turn();
-    assert!(is_woken(readable.as_mut()) && !is_woken(writable.as_mut()));
+    assert!(is_woken(readable.as_mut()));
+    let mut writable = Box::pin(port.writable().wait_shared());
+    assert!(!is_woken(writable.as_mut()));
     port.try_write(b"x");
     host.drain(5);
     assert!(is_woken(writable.as_mut()));
+}
+
+#[test]
+fn a_reader_that_takes_only_a_part_finds_the_rest_later() {
+    let (mut host, port) = host_with_port();
+    host.fill(4, &pattern(3000));
+    host.turn();
+    assert_eq!(port.read_with(&mut |bytes| bytes.len().min(700)), 700);
+    assert_eq!(port.read_with(&mut |_| 0), 0);
+    assert!(read_all(&port) == pattern(3000)[700..]);
 }
 
 #[test]

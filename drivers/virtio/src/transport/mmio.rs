@@ -127,24 +127,32 @@ struct MmioTransport {
     is_legacy: bool,
 }
 
-/// Takes the device behind a window; `None` if the window is empty, as most of microvm's are.
+/// Whether there is a device behind a window: most of a microvm's are empty.
 ///
 /// # Errors
 ///
-/// `ENODEV` if the window is no virtio device, or of a version that is not known.
-pub fn attach(window: Mmio, line: IrqLine) -> Result<Option<BoxedTransport>> {
+/// `ENODEV` if the window is none of virtio registers, or of a version that is not known.
+pub fn is_occupied(window: &Mmio) -> Result<bool> {
     if window.len() <= register::CONFIG || window.read32(register::MAGIC) != MAGIC {
         return Err(Errno::ENODEV);
     }
-    let is_legacy = match window.read32(register::VERSION) {
-        LEGACY => true,
-        MODERN => false,
-        _ => return Err(Errno::ENODEV),
-    };
-    if window.read32(register::DEVICE_TYPE) == 0 {
-        return Ok(None);
+    match window.read32(register::VERSION) {
+        LEGACY | MODERN => Ok(window.read32(register::DEVICE_TYPE) != 0),
+        _ => Err(Errno::ENODEV),
     }
-    Ok(Some(Box::new(MmioTransport { window, line: Some(line), is_legacy })))
+}
+
+/// Takes the device behind a window.
+///
+/// # Errors
+///
+/// `ENODEV` if there is none.
+pub fn attach(window: Mmio, line: IrqLine) -> Result<BoxedTransport> {
+    if !is_occupied(&window)? {
+        return Err(Errno::ENODEV);
+    }
+    let is_legacy = window.read32(register::VERSION) == LEGACY;
+    Ok(Box::new(MmioTransport { window, line: Some(line), is_legacy }))
 }
 
 impl MmioTransport {
