@@ -383,7 +383,7 @@ impl Inner {
                 if address < LOWEST {
                     return Err(Errno::EPERM);
                 }
-                if matches!(placement, Placement::FixedNoReplace(_)) && !self.is_free(range) {
+                if matches!(placement, Placement::FixedNoReplace(_)) && self.mapped_in(range) > 0 {
                     return Err(Errno::EEXIST);
                 }
                 Ok(address)

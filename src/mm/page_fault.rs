@@ -243,13 +243,15 @@ impl Inner {
         match &vma.backing {
             Backing::Anonymous if writes => {
                 slot.install_anonymous(Frame::allocate_zeroed(Purpose::User).ok_or(OutOfMemory)?, vma.rights);
+                self.resident.anonymous += 1;
             }
             Backing::Anonymous => slot.install_zeros(vma.rights),
             Backing::Special { pages, page } => {
                 let number = page + (address - vma.start) / FRAME_SIZE;
                 let page = pages.pages.get(number).ok_or(Stop::Fault(Fault::Bus))?;
-                let frame = Frame::from_page(page.clone()).map_err(|_| Stop::Fault(Fault::Bus))?;
+                let frame = Frame::of_page(page).ok_or(Stop::Fault(Fault::Bus))?;
                 slot.install(frame, Rights { write: false, ..vma.rights });
+                self.resident.file += 1;
             }
             Backing::File { file, page } => {
                 let number = page + ((address - vma.start) / FRAME_SIZE) as u64;
@@ -258,18 +260,19 @@ impl Inner {
                     let copy = Frame::allocate(Purpose::User).ok_or(OutOfMemory)?;
                     copy.copy_from(&frame);
                     slot.install_anonymous(copy, vma.rights);
+                    self.resident.anonymous += 1;
                 } else {
                     if writes {
                         file.inode.core().pages.mark_dirty(number);
                     }
                     slot.install(frame, Rights { write: writes, ..vma.rights });
+                    self.resident.file += 1;
                     if !writes {
                         self.resident.file += map_around(vma, file, leaf, address);
                     }
                 }
             }
         }
-        self.resident.add(self.table.entry(address));
         Ok(())
     }
 }
@@ -337,7 +340,7 @@ fn map_around(vma: &Vma, file: &Arc<MappedFile>, leaf: &mut [Slot], address: usi
     let last = (first + pages).min(core.size().div_ceil(FRAME_SIZE as u64));
     let rights = Rights { write: false, ..vma.rights };
     let mut mapped = 0;
-    core.pages.for_each_cached(first..last, |number, page| {
+    core.pages.for_each_cached(first..last.max(first), |number, page| {
         let slot = &mut leaf[index(start, 0) + (number - first) as usize];
         if slot.is_empty()
             && let Some(frame) = Frame::of_page(page)

@@ -19,6 +19,7 @@
 //!
 //! Next: `vma.rs`. Exercise: why may `Drop` skip the flush?
 
+use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -490,7 +491,8 @@ pub fn activate(root: u64) {
 /// Dropping it flushes what this CPU may hold, then frees.
 pub struct Batch {
     is_active: bool,
-    frames: [Option<Frame>; Batch::FRAMES],
+    /// The first `frame_count` of them are there.
+    frames: [MaybeUninit<Frame>; Batch::FRAMES],
     frame_count: usize,
     pages: [usize; Batch::PAGES],
     page_count: usize,
@@ -505,7 +507,7 @@ impl Batch {
     pub fn new(table: &PageTable) -> Batch {
         Batch {
             is_active: table.is_active(),
-            frames: [const { None }; Batch::FRAMES],
+            frames: [const { MaybeUninit::uninit() }; Batch::FRAMES],
             frame_count: 0,
             pages: [0; Batch::PAGES],
             page_count: 0,
@@ -524,8 +526,8 @@ impl Batch {
             // Nobody can have a translation: the frame may go at once.
             return;
         }
-        if frame.is_some() {
-            self.frames[self.frame_count] = frame;
+        if let Some(frame) = frame {
+            self.frames[self.frame_count].write(frame);
             self.frame_count += 1;
             if self.frame_count == Batch::FRAMES {
                 self.finish();
@@ -543,10 +545,11 @@ impl Batch {
             }
         }
         self.page_count = 0;
-        for frame in &mut self.frames[..self.frame_count] {
-            drop(frame.take());
+        let count = core::mem::take(&mut self.frame_count);
+        for frame in &mut self.frames[..count] {
+            // SAFETY: so many were written, and are forgotten by the count that was set to zero.
+            unsafe { frame.assume_init_drop() };
         }
-        self.frame_count = 0;
     }
 }
 

@@ -127,6 +127,13 @@ fn check(space: &AddressSpace, model: &Model) {
         true
     });
     assert_eq!(expected.next(), None, "a page of the model lies in no area");
+    let mut resident = page_table::Resident::default();
+    space.for_each_area(0, |area| {
+        resident.anonymous += area.resident.anonymous;
+        resident.file += area.resident.file;
+        true
+    });
+    assert_eq!(space.usage().resident, resident, "the count of pages in memory is off");
     assert_eq!(space.usage().mapped, model.len());
 }
 
