@@ -13,7 +13,8 @@ use crate::list::{List, Node};
 /// What is told of each wake of a queue.
 pub trait Observe: Send + Sync {
     /// The queue was woken. Called by whoever woke it, without the queue's lock; short, and without waiting. A call that was on its
-    /// way when the observer left may still arrive.
+    /// way when the observer left may still arrive; the last reference to the observer may go where that call was made, so its
+    /// `Drop` is to be as light as this.
     fn notify(&self);
 }
 
