@@ -6,6 +6,8 @@ use super::{wait_queue::WaitQueue, waiter::Waiter};
 
 /// Attempts, and waits for `queue` to be woken between attempts, until one returns `Some`.
 ///
+/// The first attempt is made before anything else; each later one after registering, so that no wake is lost.
+///
 /// Whoever makes an attempt able to succeed does so first, and then wakes the queue. Signals and deadlines are added around
 /// this, or by polling a [`Waiter`] oneself.
 ///
@@ -25,6 +27,10 @@ pub fn wait_until<T>(queue: &WaitQueue, attempt: impl FnMut() -> Option<T>) -> i
 }
 
 async fn wait_with<T>(waiter: Waiter<&WaitQueue>, mut attempt: impl FnMut() -> Option<T>) -> T {
+    // Most of the time there is nothing to wait for, and the queue need not know. If there is: register, then attempt *again*.
+    if let Some(value) = attempt() {
+        return value;
+    }
     let mut waiter = pin!(waiter);
     poll_fn(|context| {
         // Register, then attempt: see wait_queue.rs.
