@@ -22,15 +22,15 @@ const STEP: Duration = Duration::from_micros(if cfg!(miri) { 1_000 } else { 100 
 /// `interrupt` is what happens at each step of the clock while it is there.
 async fn compute(executor: Executor<HandMachine>, end: Instant, interrupt: impl Fn() + Send) {
     while executor.now() < end {
-        executor.enter_user();
-        while !executor.should_leave_user() && executor.now() < end {
-            executor.machine().turn_clock(STEP);
-            interrupt();
-            if executor.machine().alarm().is_some_and(|alarm| alarm <= executor.now()) {
-                executor.alarm();
+        executor.in_user_mode(|visit| {
+            while !visit.must_end() && executor.now() < end {
+                executor.machine().turn_clock(STEP);
+                interrupt();
+                if executor.machine().alarm().is_some_and(|alarm| alarm <= executor.now()) {
+                    executor.alarm();
+                }
             }
-        }
-        executor.exit_user();
+        });
         if executor.acknowledge_kick() {
             yield_now().await;
         }
