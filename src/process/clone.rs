@@ -1,0 +1,223 @@
+//! Making threads and processes: fork(2), vfork(2), clone(2), clone3(2), and the kernel's own first process.
+//!
+//! In order: the permit (so that no limit is overrun by a race), everything that may fail, and only then what others can see.
+//! Up to that line a failure drops what was made, and nothing is left behind.
+//!
+//! Next: `exec.rs`.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use abi::{Errno, Result, general};
+use executor::Class;
+use fs::Capabilities;
+
+use super::deliver::AlternateStack;
+use super::process::{Process, Relations, SignalHandlers};
+use super::signal::Signal;
+use super::table::{self, ThreadPermit};
+use super::thread::{self, RunningThread, Thread, View};
+use super::wait_event::Interruptible;
+
+/// A flag of clone3(2) that does not fit 32 bits: the child has no signal handlers.
+const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
+
+/// What clone3(2) is given.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CloneRequest {
+    /// `CLONE_*`.
+    pub flags: u64,
+    /// Where to store the pidfd, with CLONE_PIDFD.
+    pub pidfd: usize,
+    /// Where the child clears and stores its number (CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID).
+    pub child_tid: usize,
+    /// Where the parent stores the child's number (CLONE_PARENT_SETTID).
+    pub parent_tid: usize,
+    /// What the parent gets when the child ends; 0 for nothing.
+    pub exit_signal: u64,
+    /// The child's stack pointer; 0 for the parent's.
+    pub stack_pointer: usize,
+    /// The child's FS base, with CLONE_SETTLS.
+    pub thread_local: usize,
+}
+
+impl CloneRequest {
+    fn has(&self, flag: u32) -> bool {
+        self.flags & u64::from(flag) != 0
+    }
+
+    /// Refuses what does not go together (clone(2), "ERRORS") and what there is not.
+    fn check(&self) -> Result<()> {
+        let namespaces = general::CLONE_NEWNS
+            | general::CLONE_NEWCGROUP
+            | general::CLONE_NEWUTS
+            | general::CLONE_NEWIPC
+            | general::CLONE_NEWUSER
+            | general::CLONE_NEWPID
+            | general::CLONE_NEWNET;
+        let needs = |flag, other| self.has(flag) && !self.has(other);
+        let is_contradictory = needs(general::CLONE_THREAD, general::CLONE_SIGHAND)
+            || needs(general::CLONE_SIGHAND, general::CLONE_VM)
+            || self.has(namespaces)
+            || self.has(general::CLONE_PIDFD)
+            || self.exit_signal != 0 && Signal::new(self.exit_signal as usize).is_err();
+        if is_contradictory { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+}
+
+impl RunningThread {
+    /// Makes a child as the request says; returns its number. With CLONE_VFORK, waits until the child has let go of the memory.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: flags that do not go together, or that ask for what there is not (namespaces, pidfds). `EAGAIN`: too many threads, of
+    /// the system or of the user. `ENOMEM`. `EFAULT`: a bad address for the child's number; the child runs all the same.
+    pub async fn make_child(&mut self, request: CloneRequest) -> Result<usize> {
+        request.check()?;
+        let permit = self.take_permit()?;
+        let running = self.copy(&request, permit)?;
+        let child = running.shared().clone();
+        let tid = child.tid();
+        let set_child_tid = request.has(general::CLONE_CHILD_SETTID).then_some(request.child_tid);
+        start(running, set_child_tid)?;
+        if request.has(general::CLONE_PARENT_SETTID) {
+            self.space.clone().write_bytes(request.parent_tid, &tid.to_ne_bytes()).await?;
+        }
+        if request.has(general::CLONE_VFORK) {
+            let process = child.process.clone();
+            let is_released = || (!process.borrows_memory.load(Ordering::Acquire)).then_some(());
+            let _ = self.wait_event(&process.released_memory, Interruptible::ByKill, None, is_released).await;
+        }
+        Ok(tid as usize)
+    }
+
+    /// The right to one more thread, counted against RLIMIT_NPROC of the real user unless it is exempt.
+    fn take_permit(&self) -> Result<ThreadPermit> {
+        let credentials = &self.credentials;
+        let is_exempt = credentials.can(Capabilities::SYS_RESOURCE) || credentials.can(Capabilities::SYS_ADMIN);
+        let limit = self.process.limits.lock().soft(general::RLIMIT_NPROC);
+        ThreadPermit::take(credentials.uid, (!is_exempt).then_some(limit))
+    }
+
+    /// Makes the child, unseen by anybody yet but for its reserved number.
+    fn copy(&mut self, request: &CloneRequest, permit: ThreadPermit) -> Result<RunningThread> {
+        let is_thread = request.has(general::CLONE_THREAD);
+        let space = if request.has(general::CLONE_VM) { self.space.clone() } else { self.space.fork()? };
+        let files = if request.has(general::CLONE_FILES) { self.files.clone() } else { Arc::new(self.files.copy()?) };
+        let fs = if request.has(general::CLONE_FS) { self.fs.clone() } else { Arc::new(self.fs.copy()) };
+        let number = ReservedNumber::take()?;
+        let process = if is_thread { self.process.clone() } else { self.new_process(request, number.0) };
+        let mut context = self.context;
+        context.set_return_value(0);
+        if request.stack_pointer != 0 {
+            context.rsp = request.stack_pointer as u64;
+        }
+        if request.has(general::CLONE_SETTLS) {
+            context.fs_base = request.thread_local as u64;
+        }
+        let clear = if request.has(general::CLONE_CHILD_CLEARTID) { request.child_tid } else { 0 };
+        let shares_stack = request.has(general::CLONE_VM) && !request.has(general::CLONE_VFORK);
+        let alternate_stack = if shares_stack { AlternateStack::NONE } else { self.alternate_stack };
+        self.save_vector_state();
+        let vector = self.vector().try_clone()?;
+        let blocked = self.signals.lock().blocked;
+        let view = View { space, files, fs, credentials: self.credentials.clone() };
+        let shared = Thread::new(number.keep(), process, blocked, *self.name.lock(), clear, view.clone());
+        Ok(RunningThread {
+            alternate_stack,
+            rseq: if is_thread { None } else { self.rseq },
+            ..RunningThread::new(shared, context, vector, view, permit)
+        })
+    }
+
+    fn new_process(&self, request: &CloneRequest, pid: i32) -> Arc<Process> {
+        let parent = if request.has(general::CLONE_PARENT) { self.process.parent() } else { self.process.pid };
+        let relations = Relations { pid: parent, group: self.process.group(), session: self.process.session() };
+        let handlers = self.process.handlers();
+        let handlers = if request.has(general::CLONE_SIGHAND) {
+            handlers
+        } else if request.flags & CLONE_CLEAR_SIGHAND != 0 {
+            Arc::new(handlers.copy_for_exec())
+        } else {
+            Arc::new(handlers.copy())
+        };
+        let image = self.process.image.lock().clone();
+        let limits = *self.process.limits.lock();
+        let process = Process::new(pid, &relations, handlers, image, limits);
+        process.exit_signal.store(request.exit_signal as u32, Ordering::Relaxed);
+        process.borrows_memory.store(request.has(general::CLONE_VFORK), Ordering::Relaxed);
+        process.dumpable.store(self.process.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+        Arc::new(process)
+    }
+}
+
+/// A thread number that goes back to the table unless it is kept.
+struct ReservedNumber(i32);
+
+impl ReservedNumber {
+    fn take() -> Result<ReservedNumber> {
+        table::with(|table| table.reserve()).map(ReservedNumber)
+    }
+
+    fn keep(self) -> i32 {
+        let number = self.0;
+        core::mem::forget(self);
+        number
+    }
+}
+
+impl Drop for ReservedNumber {
+    fn drop(&mut self) {
+        table::with(|table| table.forget(self.0));
+    }
+}
+
+/// Makes a thread known to all and lets it run. If there is no memory for its task, it is forgotten again.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub fn start(running: RunningThread, set_child_tid: Option<usize>) -> Result<()> {
+    let thread = running.shared().clone();
+    let (tid, process) = (thread.tid(), thread.process.clone());
+    let is_first = tid == process.pid;
+    {
+        let mut threads = process.threads.lock();
+        // A process that is ending starts no more threads, or its end would wait for them for ever.
+        if process.signals.lock().group_exit.is_some() || threads.try_reserve(1).is_err() {
+            drop(threads);
+            table::with(|table| table.forget(tid));
+            return Err(Errno::EAGAIN);
+        }
+        threads.push(thread.clone());
+    }
+    table::with(|table| {
+        table.add_thread(tid, thread.clone());
+        if is_first {
+            table.add_process(process.clone());
+        }
+    });
+    let life = async move {
+        let mut running = running;
+        if let Some(address) = set_child_tid {
+            let tid = running.tid();
+            // As on Linux, a bad address is not reported: there is nobody to report it to.
+            let _ = running.space.clone().write_bytes(address, &tid.to_ne_bytes()).await;
+        }
+        thread::run(running).await;
+    };
+    let spawned = crate::tasks::try_spawn(Class::NORMAL, "thread", |task| thread.set_task(task), life);
+    if spawned.is_err() {
+        let mut threads = process.threads.lock();
+        threads.retain(|other| !Arc::ptr_eq(other, &thread));
+        drop(threads);
+        table::with(|table| {
+            table.remove_thread(tid);
+            if is_first {
+                table.remove_process(process.pid);
+            }
+        });
+        return Err(Errno::ENOMEM);
+    }
+    Ok(())
+}

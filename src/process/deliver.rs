@@ -1,0 +1,282 @@
+//! What becomes of signals: the one place where a thread looks at them, on its way back to user mode.
+//!
+//! Everything that makes a thread turn aside sets a bit of [`attention`]; with none set, [`RunningThread::deliver_signals`] is one
+//! load. Otherwise the thread ends, stops, or runs a handler. Whether an interrupted system call fails with `EINTR` or is made
+//! again is decided here too, and only here:
+//!
+//! | the call returned | no handler runs | handler without SA_RESTART | handler with SA_RESTART |
+//! |---|---|---|---|
+//! | `ERESTARTSYS` | again | `EINTR` | again |
+//! | `ERESTARTNOHAND` | again | `EINTR` | `EINTR` |
+//! | `ERESTART_RESTARTBLOCK` | goes on by restart_syscall(2) | `EINTR` | `EINTR` |
+//!
+//! Next: `exit.rs`.
+
+use core::sync::atomic::Ordering;
+
+use abi::{Errno, Result, general};
+use zerocopy::IntoBytes;
+
+use super::process::ExitStatus;
+use super::send::{self, ChildNews};
+use super::signal::{Action, DefaultAction, Origin, Signal, SignalInfo, SignalSet};
+use super::table;
+use super::thread::{Life, RunningThread, attention};
+use super::wait_event::Interruptible;
+use crate::arch::signal_frame::{FrameContent, SignalFrame};
+use crate::arch::{Exception, PageFault};
+use crate::mm::Fault;
+use crate::syscall::numbers;
+
+/// The alternative signal stack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AlternateStack {
+    /// Its lowest address.
+    pub base: usize,
+    /// Its length.
+    pub size: usize,
+    /// `SS_DISABLE`, `SS_AUTODISARM`.
+    pub flags: u32,
+}
+
+impl AlternateStack {
+    /// None.
+    pub const NONE: AlternateStack = AlternateStack { base: 0, size: 0, flags: general::SS_DISABLE };
+
+    /// Whether a stack pointer lies on it.
+    pub fn contains(&self, stack_pointer: usize) -> bool {
+        stack_pointer > self.base && stack_pointer - self.base <= self.size
+    }
+}
+
+/// What is to be done next.
+enum Verdict {
+    /// No signal is left.
+    Nothing,
+    /// The process ends.
+    End(ExitStatus),
+    /// The process has been stopped.
+    Stopped(Signal),
+    /// A handler is to run.
+    Handle(SignalInfo, Action),
+}
+
+impl RunningThread {
+    /// Ends, stops, or arranges for a handler to run, if anything asks for it.
+    pub async fn deliver_signals(&mut self) -> Life {
+        if self.attention.load(Ordering::Acquire) == 0 && self.call_in_progress.is_none() && self.saved_mask.is_none() {
+            return Life::GoesOn;
+        }
+        self.look_around().await
+    }
+
+    async fn look_around(&mut self) -> Life {
+        loop {
+            // Cleared before the queues are read: what is sent from now on sets the bits again. END stays.
+            let seen = self.attention.fetch_and(attention::END, Ordering::AcqRel);
+            if seen & attention::END != 0 {
+                return Life::Ends;
+            }
+            if seen & attention::STOP != 0 {
+                self.wait_while_stopped().await;
+                continue;
+            }
+            match self.next_verdict() {
+                Verdict::Nothing => break,
+                Verdict::End(status) => send::end_group(&self.process, status),
+                Verdict::Stopped(signal) => {
+                    send::notify_parent(&self.process, ChildNews::Stopped(signal));
+                }
+                Verdict::Handle(info, action) => {
+                    self.restart_or_interrupt(Some(&action));
+                    self.run_handler(info, action).await;
+                }
+            }
+        }
+        self.restart_or_interrupt(None);
+        if let Some(mask) = self.saved_mask.take() {
+            self.set_blocked(mask);
+        }
+        Life::GoesOn
+    }
+
+    /// Takes signals until one asks for something to be done.
+    fn next_verdict(&self) -> Verdict {
+        let waiting = self.process.pending().union(self.signals.lock().pending.set());
+        let may_stop = !waiting.intersection(SignalSet::STOPPING).is_empty();
+        let is_orphaned = may_stop && table::with(|table| table.is_orphaned(self.process.group(), None));
+        let threads = self.process.threads.lock();
+        let mut shared = self.process.signals.lock();
+        loop {
+            let taken = {
+                let mut own = self.signals.lock();
+                let wanted = SignalSet(!own.blocked.0);
+                own.pending.take(wanted).or_else(|| shared.pending.take(wanted))
+            };
+            let Some(info) = taken else { return Verdict::Nothing };
+            let signal = info.signal;
+            let action = self.process.action(signal);
+            match (action.handler, signal.default_action()) {
+                (Action::IGNORE, _) => {}
+                (Action::DEFAULT, DefaultAction::Ignore | DefaultAction::Continue) => {}
+                (Action::DEFAULT, DefaultAction::Terminate) => return Verdict::End(ExitStatus::Killed(signal)),
+                (Action::DEFAULT, DefaultAction::Core) => return Verdict::End(ExitStatus::Dumped(signal)),
+                (Action::DEFAULT, DefaultAction::Stop) => {
+                    if is_orphaned && signal != Signal::SIGSTOP || shared.group_exit.is_some() {
+                        continue;
+                    }
+                    shared.stopped_by = Some(signal);
+                    shared.stop_is_news = true;
+                    shared.continue_is_news = false;
+                    for thread in threads.iter() {
+                        thread.alert(attention::STOP);
+                    }
+                    return Verdict::Stopped(signal);
+                }
+                _ => return Verdict::Handle(info, action),
+            }
+        }
+    }
+
+    async fn wait_while_stopped(&mut self) {
+        let process = self.process.clone();
+        let is_running = || process.signals.lock().stopped_by.is_none().then_some(());
+        // Only the end of the process interrupts this wait, and the caller looks for that next.
+        let _ = self.wait_event(&process.thread_events, Interruptible::ByKill, None, is_running).await;
+    }
+
+    /// Decides what an interrupted call returns, once it is known whether a handler runs.
+    fn restart_or_interrupt(&mut self, handler: Option<&Action>) {
+        let Some(number) = self.call_in_progress.take() else { return };
+        let result = -(self.context.general.rax as i64);
+        let restarts = |errno: Errno| result == i64::from(errno.number());
+        let again = match handler {
+            None if restarts(Errno::ERESTART_RESTARTBLOCK) => Some(numbers::RESTART_SYSCALL),
+            None => Some(number),
+            Some(action) if restarts(Errno::ERESTARTSYS) && action.has(general::SA_RESTART) => Some(number),
+            Some(_) => None,
+        };
+        match again {
+            Some(number) => self.context.repeat_call(number),
+            None => self.context.set_return_value(Errno::EINTR.as_return_value()),
+        }
+    }
+
+    async fn run_handler(&mut self, info: SignalInfo, action: Action) {
+        if action.has(general::SA_RESETHAND) {
+            self.process.handlers().set(info.signal, Action::default());
+        }
+        let blocked = self.signals.lock().blocked;
+        let old_mask = self.saved_mask.take().unwrap_or(blocked);
+        match self.push_frame(&info, &action, old_mask).await {
+            Ok(()) => {
+                let mut mask = blocked.union(action.mask);
+                if !action.has(general::SA_NODEFER) {
+                    mask.insert(info.signal);
+                }
+                self.set_blocked(mask);
+            }
+            // There is no room on the stack: the program cannot be told but by ending it, unless it handles SIGSEGV elsewhere.
+            Err(_) => {
+                if info.signal == Signal::SIGSEGV {
+                    self.process.handlers().set(Signal::SIGSEGV, Action::default());
+                }
+                send::force(self.shared(), SignalInfo::kernel(Signal::SIGSEGV));
+            }
+        }
+    }
+
+    async fn push_frame(&mut self, info: &SignalInfo, action: &Action, old_mask: SignalSet) -> Result<()> {
+        let on_alternate = self.alternate_stack.contains(self.context.rsp as usize);
+        let uses_alternate =
+            action.has(general::SA_ONSTACK) && self.alternate_stack.flags & general::SS_DISABLE == 0 && !on_alternate;
+        let top = if uses_alternate {
+            self.alternate_stack.base + self.alternate_stack.size
+        } else {
+            SignalFrame::below_red_zone(self.context.rsp as usize)
+        };
+        self.save_vector_state();
+        let vector_len = self.vector().frame_len();
+        let frame = SignalFrame::place(top, vector_len).ok_or(Errno::EFAULT)?;
+        if (uses_alternate || on_alternate) && frame.address < self.alternate_stack.base {
+            return Err(Errno::EFAULT);
+        }
+        let mut stack_flags = self.alternate_stack.flags;
+        if on_alternate {
+            stack_flags |= general::SS_ONSTACK;
+        }
+        let content = FrameContent {
+            context: &self.context,
+            fault: self.last_fault,
+            restorer: action.restorer,
+            mask: old_mask.0,
+            alternate_stack: (self.alternate_stack.base, stack_flags, self.alternate_stack.size),
+            information: info.to_bytes(),
+        };
+        let bytes = frame.encode(&content);
+        self.space.clone().write_bytes(frame.address, &bytes).await?;
+        self.write_vector_frame(frame.vector_address).await?;
+        if uses_alternate && self.alternate_stack.flags & general::SS_AUTODISARM != 0 {
+            self.alternate_stack = AlternateStack::NONE;
+        }
+        frame.enter_handler(&mut self.context, info.signal.number(), action.handler);
+        Ok(())
+    }
+
+    /// rt_sigreturn(2): goes back to where a handler interrupted the program. A frame that cannot be read is a SIGSEGV.
+    pub async fn return_from_handler(&mut self) -> Result<usize> {
+        let frame = SignalFrame::of_return(&self.context);
+        let mut bytes = [0; SignalFrame::SIZE];
+        let restored = self.space.clone().read_bytes(frame.address, &mut bytes).await;
+        let restored = match restored {
+            Ok(()) => {
+                let (mask, vector_address, stack) = frame.decode(&bytes, &mut self.context);
+                self.set_blocked(SignalSet(mask).without(SignalSet::UNBLOCKABLE));
+                let (base, flags, size) = stack;
+                self.alternate_stack = AlternateStack { base, size, flags: flags & !general::SS_ONSTACK };
+                self.read_vector_frame(vector_address).await
+            }
+            Err(errno) => Err(errno),
+        };
+        if restored.is_err() {
+            send::force(self.shared(), SignalInfo::kernel(Signal::SIGSEGV));
+        }
+        // Whatever RAX was, it is not a result of this call, and nothing is to be restarted.
+        Ok(self.context.general.rax as usize)
+    }
+
+    /// Changes which signals are blocked. One that was waiting and is not blocked any more is looked at before the thread returns to
+    /// user mode.
+    pub fn set_blocked(&self, mask: SignalSet) {
+        self.signals.lock().blocked = mask.without(SignalSet::UNBLOCKABLE);
+        if self.has_signal() {
+            self.attention.fetch_or(attention::SIGNAL, Ordering::AcqRel);
+        }
+    }
+
+    /// Turns an exception of the CPU into the signal that Linux sends for it.
+    pub fn raise(&mut self, exception: Exception) {
+        let (signal, code) = exception.signal();
+        self.last_fault = crate::arch::FaultRecord::from_exception(&exception);
+        let origin = match code {
+            Some(code) => Origin::Fault { code, address: exception.address },
+            None => Origin::Kernel,
+        };
+        let signal = Signal::new(signal).unwrap_or(Signal::SIGSEGV);
+        send::force(self.shared(), SignalInfo { signal, origin });
+    }
+
+    /// Brings in the page that the program touched, or sends the signal that says why it cannot be.
+    pub async fn fault_in(&mut self, fault: PageFault) {
+        let Err(reason) = self.space.clone().fault_in(fault).await else { return };
+        self.last_fault = crate::arch::FaultRecord::from_page_fault(&fault);
+        let (signal, code) = match reason {
+            Fault::NotMapped => (Signal::SIGSEGV, general::SEGV_MAPERR),
+            Fault::NotAllowed => (Signal::SIGSEGV, general::SEGV_ACCERR),
+            Fault::BeyondEnd | Fault::Io => (Signal::SIGBUS, general::BUS_ADRERR),
+            Fault::NoMemory => return send::end_group(&self.process, ExitStatus::Killed(Signal::SIGKILL)),
+        };
+        let origin = Origin::Fault { code: code as i32, address: fault.address };
+        send::force(self.shared(), SignalInfo { signal, origin });
+    }
+}

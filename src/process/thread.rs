@@ -1,0 +1,258 @@
+//! **A thread is a future.** This page is the heart of the kernel.
+//!
+//! [`run`] is the whole life of a user thread. The executor polls it; each `.await` in it may suspend it; and while it is
+//! suspended it is a value on the heap, without a stack. `enter_user` is a plain call: it leaves for ring 3 on this CPU and
+//! comes back with the reason why the program stopped.
+//!
+//! A thread has two halves. [`Thread`] is what others may see and touch: its signals, its name, its task to wake.
+//! [`RunningThread`] is what only the thread itself touches, and so needs no lock: registers, the descriptor table it uses, the
+//! address space it runs in. `run` owns the running half.
+//!
+//! Next: `arch/x86_64/user_mode.rs`, below `enter_user`; `syscall/table.rs`, below `answer`. Exercise: where does a thread
+//! that waits for a pipe notice that it was killed?
+
+use alloc::sync::Arc;
+use core::ops::Deref;
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use abi::Result;
+use conquer_once::spin::OnceCell;
+use executor::TaskRef;
+use executor::sync::SpinLock;
+use fs::{Credentials, FsContext};
+
+use super::deliver::AlternateStack;
+use super::fd_table::FdTable;
+use super::process::Process;
+use super::signal::SignalSet;
+use super::signal_queue::SignalQueue;
+use super::table::ThreadPermit;
+use crate::arch::{self, Call, FaultRecord, Trap, UserContext, VectorState};
+use crate::mm::AddressSpace;
+use crate::syscall;
+
+/// The life of a user thread, from its first instruction to its last.
+pub async fn run(mut thread: RunningThread) {
+    while thread.deliver_signals().await.is_alive() {
+        match thread.enter_user() {
+            Trap::Syscall(call) => thread.answer(call).await,
+            Trap::PageFault(fault) => thread.fault_in(fault).await,
+            Trap::Tick => executor::yield_now().await,
+            Trap::Kick => {} // a signal or a wake arrived on the way out: look again
+            Trap::Error(exception) => thread.raise(exception),
+        }
+    }
+    thread.exit().await;
+}
+
+/// Whether a thread goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Life {
+    /// It goes on in user mode.
+    GoesOn,
+    /// It is to end.
+    Ends,
+}
+
+impl Life {
+    /// Whether it goes on.
+    pub fn is_alive(self) -> bool {
+        self == Life::GoesOn
+    }
+}
+
+/// Why a thread is to look around before it returns to user mode; bits of [`Thread::attention`].
+///
+/// A sender sets a bit and *then* wakes the task, whatever the thread seems to be doing; only the thread itself clears bits.
+pub mod attention {
+    /// There may be a signal to deliver.
+    pub const SIGNAL: u32 = 1;
+    /// The whole process is to end, or this thread is to make room for an exec.
+    pub const END: u32 = 2;
+    /// The process is to stop.
+    pub const STOP: u32 = 4;
+    /// Something whose drop must be awaited is on the deferred list, or an old signal mask is to be restored.
+    pub const AFTERMATH: u32 = 8;
+}
+
+/// The half of a thread that others may see.
+pub struct Thread {
+    /// Its number. It changes once at most: a thread that executes a program takes over its leader's.
+    pub tid: AtomicI32,
+    /// The thread group it belongs to.
+    pub process: Arc<Process>,
+    /// What it is to look at: bits of [`attention`].
+    pub attention: AtomicU32,
+    /// Signals sent to this thread alone, and those it does not want now.
+    pub signals: SpinLock<ThreadSignals>,
+    /// What others look at (in /proc) of the running half.
+    pub view: SpinLock<Option<View>>,
+    /// `comm`: the first 15 bytes of the program's name, or what prctl(PR_SET_NAME) said.
+    pub name: SpinLock<[u8; 16]>,
+    /// Cleared and woken when the thread ends (set_tid_address(2)).
+    pub clear_child_tid: AtomicUsize,
+    /// The head of the list of robust futexes (set_robust_list(2)).
+    pub robust_list: AtomicUsize,
+    /// CPU time used, in nanoseconds.
+    pub cpu_time: AtomicU64,
+    task: OnceCell<TaskRef>,
+}
+
+/// The signals of one thread.
+pub struct ThreadSignals {
+    /// Sent and not yet taken.
+    pub pending: SignalQueue,
+    /// Not wanted now.
+    pub blocked: SignalSet,
+}
+
+/// Shared parts of the running half, for those who look from outside.
+#[derive(Clone)]
+pub struct View {
+    /// Its memory.
+    pub space: Arc<AddressSpace>,
+    /// Its open files.
+    pub files: Arc<FdTable>,
+    /// Its place in the file systems.
+    pub fs: Arc<FsContext>,
+    /// Who it acts for.
+    pub credentials: Arc<Credentials>,
+}
+
+/// The half of a thread that only the thread itself touches.
+pub struct RunningThread {
+    shared: Arc<Thread>,
+    /// Its user-mode registers.
+    pub context: UserContext,
+    /// Its memory.
+    pub space: Arc<AddressSpace>,
+    /// Its open files.
+    pub files: Arc<FdTable>,
+    /// Its working directory, root and umask.
+    pub fs: Arc<FsContext>,
+    /// Who it acts for.
+    pub credentials: Arc<Credentials>,
+    /// Its alternative signal stack (sigaltstack(2)).
+    pub alternate_stack: AlternateStack,
+    /// The signal mask to go back to once the call that replaced it (sigsuspend, ppoll, …) is over.
+    pub saved_mask: Option<SignalSet>,
+    /// The number of the system call it is in, while it may be restarted.
+    pub call_in_progress: Option<usize>,
+    /// How restart_syscall(2) goes on with an interrupted sleep.
+    pub restart: Option<syscall::time::SleepToFinish>,
+    /// The restartable-sequence area (rseq(2)).
+    pub rseq: Option<syscall::thread::RseqArea>,
+    /// prctl(PR_SET_NO_NEW_PRIVS): exec grants nothing from now on.
+    pub no_new_privileges: bool,
+    /// The fault that the last fault signal is about, for its frame.
+    pub last_fault: FaultRecord,
+    /// What exit(2) was given.
+    pub exit_code: Option<i32>,
+    /// Its place in the system's and its user's count of threads.
+    pub permit: ThreadPermit,
+    vector: VectorState,
+    entered: executor::Instant,
+}
+
+impl Deref for RunningThread {
+    type Target = Thread;
+
+    fn deref(&self) -> &Thread {
+        &self.shared
+    }
+}
+
+impl Thread {
+    /// A thread that nobody knows of yet.
+    pub fn new(
+        tid: i32,
+        process: Arc<Process>,
+        blocked: SignalSet,
+        name: [u8; 16],
+        clear_child_tid: usize,
+        view: View,
+    ) -> Arc<Thread> {
+        let signals = ThreadSignals { pending: SignalQueue::default(), blocked };
+        Arc::new(Thread {
+            tid: AtomicI32::new(tid),
+            process,
+            attention: AtomicU32::new(0),
+            signals: SpinLock::ordered(super::rank::THREAD_SIGNALS, signals),
+            view: SpinLock::new(Some(view)),
+            name: SpinLock::new(name),
+            clear_child_tid: AtomicUsize::new(clear_child_tid),
+            robust_list: AtomicUsize::new(0),
+            cpu_time: AtomicU64::new(0),
+            task: OnceCell::uninit(),
+        })
+    }
+
+    /// Its number.
+    pub fn tid(&self) -> i32 {
+        self.tid.load(Ordering::Relaxed)
+    }
+
+    /// Its real user.
+    pub fn uid(&self) -> u32 {
+        self.view.lock().as_ref().map_or(0, |view| view.credentials.uid)
+    }
+
+    /// Says which task it is; done once, before the task first runs.
+    pub fn set_task(&self, task: TaskRef) {
+        self.task.init_once(|| task);
+    }
+
+    /// Its task, once it has one.
+    pub fn task(&self) -> Option<&TaskRef> {
+        self.task.get()
+    }
+
+    /// Wakes its task, whatever it waits for: it looks again.
+    pub fn wake(&self) {
+        if let Some(task) = self.task.get() {
+            task.wake();
+        }
+    }
+
+    /// Sets a bit of [`attention`] and wakes it, in this order.
+    pub fn alert(&self, bits: u32) {
+        self.attention.fetch_or(bits, Ordering::AcqRel);
+        self.wake();
+    }
+}
+
+impl RunningThread {
+    /// The running half of a thread.
+    pub fn new(
+        shared: Arc<Thread>,
+        context: UserContext,
+        vector: VectorState,
+        view: View,
+        permit: ThreadPermit,
+    ) -> RunningThread {
+        RunningThread {
+            shared,
+            context,
+            space: view.space,
+            files: view.files,
+            fs: view.fs,
+            credentials: view.credentials,
+            alternate_stack: AlternateStack::NONE,
+            saved_mask: None,
+            call_in_progress: None,
+            restart: None,
+            rseq: None,
+            no_new_privileges: false,
+            last_fault: FaultRecord::default(),
+            exit_code: None,
+            permit,
+            vector,
+            entered: arch::clock::now(),
+        }
+    }
+
+    /// The half that others may see.
+    pub fn shared(&self) -> &Arc<Thread> {
+        &self.shared
+    }
+}

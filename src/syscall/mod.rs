@@ -1,0 +1,63 @@
+//! System calls.
+//!
+//! `table.rs` has one row for each number that Linux 6.1 knows; a row names a handler in one of the files beside it, or says
+//! why there is none. A handler is an `async fn` (or, where nothing is ever waited for, a plain `fn`) on the running thread with
+//! typed arguments.
+//!
+//! ```text
+//!   answer ──► table::answer_now    plain functions: the call is answered without a future ever being made
+//!          └─► table::answer        the rows that may wait
+//! ```
+//!
+//! Next: `table.rs`. Exercise: add a system call of your own: one row, one function, one test.
+
+pub mod args;
+pub mod attributes;
+pub mod descriptor;
+pub mod directory;
+pub mod futex;
+pub mod identity;
+pub mod memory;
+pub mod mount;
+pub mod path;
+pub mod poll;
+pub mod process;
+pub mod resources;
+pub mod signal;
+pub mod socket;
+pub mod system;
+pub mod table;
+pub mod thread;
+pub mod time;
+pub mod transfer;
+
+pub use table::numbers;
+
+use abi::{Errno, Result};
+
+use crate::arch::Call;
+use crate::process::RunningThread;
+
+impl RunningThread {
+    /// Answers a system call: leaves its result in the register where the program looks for it.
+    pub async fn answer(&mut self, call: Call) {
+        let result = match table::answer_now(self, &call) {
+            Some(result) => result,
+            None => table::answer(self, call).await,
+        };
+        self.finish(call.number, result);
+    }
+
+    fn finish(&mut self, number: usize, result: Result<usize>) {
+        let value = match result {
+            Ok(value) => value as isize,
+            Err(errno) => {
+                if errno.number() >= Errno::ERESTARTSYS.number() {
+                    self.call_in_progress = Some(number);
+                }
+                errno.as_return_value()
+            }
+        };
+        self.context.set_return_value(value);
+    }
+}

@@ -1,0 +1,255 @@
+//! Processes: fork and its kin, exec, exit, wait, kill.
+
+use abi::{Errno, Result, general};
+
+use crate::mm::user::UserPtr;
+use crate::process::clone::CloneRequest;
+use crate::process::send;
+use crate::process::signal::{Origin, Signal, SignalInfo};
+use crate::process::wait::{News, Report, Which};
+use crate::process::{ExitStatus, Process, RunningThread, table};
+
+/// fork(2).
+pub async fn fork(thread: &mut RunningThread) -> Result<usize> {
+    let request = CloneRequest { exit_signal: u64::from(general::SIGCHLD), ..CloneRequest::default() };
+    thread.make_child(request).await
+}
+
+/// vfork(2).
+pub async fn vfork(thread: &mut RunningThread) -> Result<usize> {
+    let flags = u64::from(general::CLONE_VFORK | general::CLONE_VM);
+    let request = CloneRequest { flags, exit_signal: u64::from(general::SIGCHLD), ..CloneRequest::default() };
+    thread.make_child(request).await
+}
+
+/// clone(2), with the arguments in the order of x86_64.
+pub async fn clone(
+    thread: &mut RunningThread,
+    flags: u64,
+    stack_pointer: usize,
+    parent_tid: usize,
+    child_tid: usize,
+    thread_local: usize,
+) -> Result<usize> {
+    let signal_mask = u64::from(general::CSIGNAL);
+    let request = CloneRequest {
+        flags: flags & 0xffff_ffff & !signal_mask,
+        pidfd: parent_tid,
+        child_tid,
+        parent_tid,
+        exit_signal: flags & signal_mask,
+        stack_pointer,
+        thread_local,
+    };
+    thread.make_child(request).await
+}
+
+/// The smallest and the largest `struct clone_args` that is understood, in bytes.
+const CLONE_ARGS: core::ops::RangeInclusive<usize> = 64..=4096;
+
+/// clone3(2). `EINVAL`, `E2BIG`: a structure of a wrong size or with unknown fields set. `EFAULT`; others as clone(2).
+pub async fn clone3(thread: &mut RunningThread, arguments: UserPtr<u64>, size: usize) -> Result<usize> {
+    if size > *CLONE_ARGS.end() {
+        return Err(Errno::E2BIG);
+    }
+    if size < *CLONE_ARGS.start() {
+        return Err(Errno::EINVAL);
+    }
+    let mut words = [0u64; 11];
+    for index in 0..size / 8 {
+        let word = thread.get(arguments.element(index)?).await?;
+        match words.get_mut(index) {
+            Some(place) => *place = word,
+            None if word != 0 => return Err(Errno::E2BIG),
+            None => {}
+        }
+    }
+    let [flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, thread_local, set_tid, set_tid_size, _] = words;
+    let known = (1 << 34) - 1 - u64::from(general::CSIGNAL);
+    if flags & !known != 0 || set_tid != 0 || set_tid_size != 0 || (stack == 0) != (stack_size == 0) || exit_signal > 64 {
+        return Err(Errno::EINVAL);
+    }
+    let request = CloneRequest {
+        flags,
+        pidfd: pidfd as usize,
+        child_tid: child_tid as usize,
+        parent_tid: parent_tid as usize,
+        exit_signal,
+        stack_pointer: stack.wrapping_add(stack_size) as usize,
+        thread_local: thread_local as usize,
+    };
+    thread.make_child(request).await
+}
+
+/// _exit(2) of one thread.
+pub fn exit(thread: &mut RunningThread, code: i32) -> Result<usize> {
+    thread.begin_exit(code);
+    Ok(0)
+}
+
+/// exit_group(2).
+pub fn exit_group(thread: &mut RunningThread, code: i32) -> Result<usize> {
+    send::end_group(&thread.process, ExitStatus::Exited(code & 0xff));
+    Ok(0)
+}
+
+fn which(pid: i32, own_group: i32) -> Result<Which> {
+    Ok(match pid {
+        i32::MIN => return Err(Errno::ESRCH),
+        -1 => Which::Any,
+        0 => Which::Group(own_group),
+        pid if pid < 0 => Which::Group(-pid),
+        pid => Which::Pid(pid),
+    })
+}
+
+/// wait4(2). `EINVAL`: unknown options. `ECHILD`, `EFAULT`; interrupted by signals, restarts.
+pub async fn wait4(
+    thread: &mut RunningThread,
+    pid: i32,
+    status: UserPtr<i32>,
+    options: u32,
+    usage: UserPtr<[i64; 18]>,
+) -> Result<usize> {
+    let known =
+        general::WNOHANG | general::WUNTRACED | general::WCONTINUED | general::__WALL | general::__WCLONE | general::__WNOTHREAD;
+    if options & !known != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let which = which(pid, thread.process.group())?;
+    let Some(report) = thread.wait_for_child(which, options | general::WEXITED).await? else { return Ok(0) };
+    if !status.is_null() {
+        thread.put(status, &report.news.wait_status()).await?;
+    }
+    if !usage.is_null() {
+        thread.put(usage, &super::resources::usage_of(report.times)).await?;
+    }
+    Ok(report.pid as usize)
+}
+
+/// waitid(2). `EINVAL`: unknown options or id type. `ECHILD`, `EFAULT`; interrupted by signals, restarts.
+pub async fn waitid(
+    thread: &mut RunningThread,
+    id_type: u32,
+    id: i32,
+    information: UserPtr<[u8; 128]>,
+    options: u32,
+    usage: UserPtr<[i64; 18]>,
+) -> Result<usize> {
+    let events = general::WEXITED | general::WSTOPPED | general::WCONTINUED;
+    let known = events | general::WNOHANG | general::WNOWAIT | general::__WALL | general::__WCLONE | general::__WNOTHREAD;
+    if options & !known != 0 || options & events == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let which = match id_type {
+        general::P_ALL => Which::Any,
+        general::P_PID if id > 0 => Which::Pid(id),
+        general::P_PGID if id > 0 => Which::Group(id),
+        general::P_PGID if id == 0 => Which::Group(thread.process.group()),
+        _ => return Err(Errno::EINVAL),
+    };
+    let report = thread.wait_for_child(which, options).await?;
+    if let Some(report) = &report
+        && !usage.is_null()
+    {
+        thread.put(usage, &super::resources::usage_of(report.times)).await?;
+    }
+    if !information.is_null() {
+        let bytes = report.as_ref().map_or([0; 128], child_information);
+        thread.put(information, &bytes).await?;
+    }
+    Ok(0)
+}
+
+fn child_information(report: &Report) -> [u8; 128] {
+    let (code, status) = report.news.child_code();
+    let origin = Origin::Child { code, pid: report.pid, uid: report.uid, status, user_time: 0, system_time: 0 };
+    debug_assert!(!matches!(report.news, News::Ended(_)) || code != 0);
+    SignalInfo { signal: Signal::SIGCHLD, origin }.to_bytes()
+}
+
+impl RunningThread {
+    /// Whether it may send a signal to a process (kill(2), "DESCRIPTION").
+    pub fn may_signal(&self, target: &Process, signal: Option<Signal>) -> bool {
+        let own = &self.credentials;
+        if own.can(fs::Capabilities::KILL) || target.pid == self.process.pid {
+            return true;
+        }
+        if signal == Some(Signal::SIGCONT) && target.session() == self.process.session() {
+            return true;
+        }
+        let Some(other) = target.any_thread() else { return own.uid == target.image.lock().owner };
+        let view = other.view.lock();
+        view.as_ref().is_none_or(|view| {
+            let theirs = &view.credentials;
+            [theirs.uid, theirs.suid].iter().any(|id| *id == own.uid || *id == own.euid)
+        })
+    }
+
+    /// The information that goes with a signal that this thread sends by kill(2) or tgkill(2).
+    pub fn signal_by_user(&self, signal: Signal, is_directed: bool) -> SignalInfo {
+        SignalInfo { signal, origin: Origin::User { pid: self.process.pid, uid: self.credentials.uid, is_directed } }
+    }
+}
+
+/// A signal number of kill(2): 0 asks only whether one could be sent.
+fn optional_signal(number: i32) -> Result<Option<Signal>> {
+    if number == 0 { Ok(None) } else { Signal::new(usize::try_from(number).map_err(|_| Errno::EINVAL)?).map(Some) }
+}
+
+/// kill(2). `EINVAL`: no such signal. `ESRCH`: no such process. `EPERM`: none of them may be signalled.
+pub fn kill(thread: &mut RunningThread, pid: i32, number: i32) -> Result<usize> {
+    let signal = optional_signal(number)?;
+    let targets = table::with(|table| match pid {
+        i32::MIN => alloc::vec::Vec::new(),
+        -1 => table.processes().filter(|process| process.pid > 1 && process.pid != thread.process.pid).cloned().collect(),
+        0 => table.group(thread.process.group()),
+        pid if pid < 0 => table.group(-pid),
+        pid => table.process(pid).into_iter().collect(),
+    });
+    if targets.is_empty() {
+        return Err(Errno::ESRCH);
+    }
+    let mut result = Err(Errno::EPERM);
+    for target in &targets {
+        if thread.may_signal(target, signal) {
+            let sent = match signal {
+                Some(signal) => send::to_process(target, thread.signal_by_user(signal, false)),
+                None => Ok(()),
+            };
+            result = if result.is_ok() { result } else { sent.map(|()| 0) };
+        }
+    }
+    result
+}
+
+/// tgkill(2). `EINVAL`, `ESRCH`, `EPERM`, `EAGAIN`.
+pub fn tgkill(thread: &mut RunningThread, pid: i32, tid: i32, number: i32) -> Result<usize> {
+    if pid <= 0 || tid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    signal_thread(thread, Some(pid), tid, number)
+}
+
+/// tkill(2). As tgkill(2).
+pub fn tkill(thread: &mut RunningThread, tid: i32, number: i32) -> Result<usize> {
+    if tid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    signal_thread(thread, None, tid, number)
+}
+
+fn signal_thread(thread: &RunningThread, pid: Option<i32>, tid: i32, number: i32) -> Result<usize> {
+    let signal = optional_signal(number)?;
+    let target = table::thread(tid).ok_or(Errno::ESRCH)?;
+    if pid.is_some_and(|pid| target.process.pid != pid) {
+        return Err(Errno::ESRCH);
+    }
+    if !thread.may_signal(&target.process, signal) {
+        return Err(Errno::EPERM);
+    }
+    if let Some(signal) = signal {
+        send::to_thread(&target, thread.signal_by_user(signal, true))?;
+    }
+    Ok(0)
+}

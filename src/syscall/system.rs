@@ -1,0 +1,130 @@
+//! The system as a whole: its name, its log, randomness, and how to turn it off.
+
+use abi::{Errno, Result, general};
+use executor::sync::SpinLock;
+use fs::Capabilities;
+
+use crate::arch;
+use crate::mm::user::UserPtr;
+use crate::process::RunningThread;
+
+/// Bytes of each field of `struct utsname`.
+const FIELD: usize = 65;
+/// The longest host name.
+const HOST_NAME_MAX: usize = 64;
+
+struct Name {
+    bytes: [u8; FIELD],
+}
+
+impl Name {
+    const fn new(text: &[u8]) -> Name {
+        let mut bytes = [0; FIELD];
+        let mut index = 0;
+        while index < text.len() {
+            bytes[index] = text[index];
+            index += 1;
+        }
+        Name { bytes }
+    }
+}
+
+static HOST_NAME: SpinLock<Name> = SpinLock::new(Name::new(b"rouse"));
+static DOMAIN_NAME: SpinLock<Name> = SpinLock::new(Name::new(b"(none)"));
+
+/// What uname(2) calls this kernel's version: programs compare the numbers with Linux's.
+pub const RELEASE: &str = "6.1.0-rouse";
+
+/// The host's name, for /proc/sys/kernel/hostname.
+pub fn host_name() -> alloc::vec::Vec<u8> {
+    let name = HOST_NAME.lock();
+    name.bytes.iter().copied().take_while(|byte| *byte != 0).collect()
+}
+
+/// uname(2). `EFAULT`.
+pub async fn uname(thread: &mut RunningThread, result: UserPtr<[u8; 6 * FIELD]>) -> Result<usize> {
+    let fields = [
+        Name::new(b"Linux").bytes,
+        HOST_NAME.lock().bytes,
+        Name::new(RELEASE.as_bytes()).bytes,
+        Name::new(concat!("#1 SMP Rouse ", env!("CARGO_PKG_VERSION")).as_bytes()).bytes,
+        Name::new(b"x86_64").bytes,
+        DOMAIN_NAME.lock().bytes,
+    ];
+    for (index, field) in fields.iter().enumerate() {
+        let address = result.address().checked_add(index * FIELD).ok_or(Errno::EFAULT)?;
+        thread.put(UserPtr::new(address), field).await?;
+    }
+    Ok(0)
+}
+
+async fn set_name(thread: &mut RunningThread, place: &SpinLock<Name>, text: usize, len: usize) -> Result<usize> {
+    if !thread.credentials.can(Capabilities::SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    if len > HOST_NAME_MAX {
+        return Err(Errno::EINVAL);
+    }
+    let mut name = Name::new(b"");
+    thread.space.read_bytes(text, &mut name.bytes[..len]).await?;
+    *place.lock() = name;
+    Ok(0)
+}
+
+/// sethostname(2). `EPERM`, `EINVAL`: too long. `EFAULT`.
+pub async fn sethostname(thread: &mut RunningThread, text: usize, len: usize) -> Result<usize> {
+    set_name(thread, &HOST_NAME, text, len).await
+}
+
+/// setdomainname(2). As sethostname(2).
+pub async fn setdomainname(thread: &mut RunningThread, text: usize, len: usize) -> Result<usize> {
+    set_name(thread, &DOMAIN_NAME, text, len).await
+}
+
+/// getrandom(2). `EINVAL`: unknown flags. `EFAULT`.
+pub async fn getrandom(thread: &mut RunningThread, buffer: usize, len: usize, flags: u32) -> Result<usize> {
+    let known = general::GRND_NONBLOCK | general::GRND_RANDOM | general::GRND_INSECURE;
+    if flags & !known != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let len = len.min(i32::MAX as usize);
+    let mut done = 0;
+    while done < len {
+        let mut bytes = [0; 256];
+        let part = (len - done).min(bytes.len());
+        crate::random::fill(&mut bytes[..part]);
+        match thread.space.write_bytes(buffer.wrapping_add(done), &bytes[..part]).await {
+            Ok(()) => done += part,
+            Err(errno) => return if done > 0 { Ok(done) } else { Err(errno) },
+        }
+        if done < len {
+            executor::yield_if_due().await;
+            if thread.is_interrupted(crate::process::wait_event::Interruptible::BySignals) {
+                break;
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// The two numbers that reboot(2) wants to see.
+const MAGIC: u32 = 0xfee1_dead;
+const MAGIC_2: [u32; 4] = [672_274_793, 85_072_278, 369_367_448, 537_993_216];
+
+/// reboot(2). `EPERM`: without CAP_SYS_BOOT. `EINVAL`: wrong magic numbers, or a command that there is not.
+pub fn reboot(thread: &mut RunningThread, magic: u32, magic_2: u32, command: u32, _argument: usize) -> Result<usize> {
+    if !thread.credentials.can(Capabilities::SYS_BOOT) {
+        return Err(Errno::EPERM);
+    }
+    if magic != MAGIC || !MAGIC_2.contains(&magic_2) {
+        return Err(Errno::EINVAL);
+    }
+    match command {
+        general::LINUX_REBOOT_CMD_POWER_OFF => arch::power::off(),
+        general::LINUX_REBOOT_CMD_RESTART | general::LINUX_REBOOT_CMD_RESTART2 => arch::power::reboot(),
+        general::LINUX_REBOOT_CMD_HALT => arch::power::halt(),
+        // Ctrl-Alt-Delete is only ever told to the terminal.
+        general::LINUX_REBOOT_CMD_CAD_ON | general::LINUX_REBOOT_CMD_CAD_OFF => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
