@@ -25,7 +25,7 @@ use super::thread::{Life, RunningThread, attention};
 use super::wait_event::Interruptible;
 use crate::arch::signal_frame::{FrameContent, SignalFrame};
 use crate::arch::{Exception, PageFault};
-use crate::mm::Fault;
+use crate::mm::{Access, Fault};
 use crate::syscall::numbers;
 
 /// The alternative signal stack.
@@ -268,13 +268,18 @@ impl RunningThread {
 
     /// Brings in the page that the program touched, or sends the signal that says why it cannot be.
     pub async fn fault_in(&mut self, fault: PageFault) {
-        let Err(reason) = self.space.clone().fault_in(fault).await else { return };
+        let access = match fault {
+            PageFault { execute: true, .. } => Access::Execute,
+            PageFault { write: true, .. } => Access::Write,
+            _ => Access::Read,
+        };
+        let Err(reason) = self.space.fault_in(fault.address, access).await else { return };
         self.last_fault = crate::arch::FaultRecord::from_page_fault(&fault);
         let (signal, code) = match reason {
-            Fault::NotMapped => (Signal::SIGSEGV, general::SEGV_MAPERR),
-            Fault::NotAllowed => (Signal::SIGSEGV, general::SEGV_ACCERR),
-            Fault::BeyondEnd | Fault::Io => (Signal::SIGBUS, general::BUS_ADRERR),
-            Fault::NoMemory => return send::end_group(&self.process, ExitStatus::Killed(Signal::SIGKILL)),
+            Fault::Unmapped => (Signal::SIGSEGV, general::SEGV_MAPERR),
+            Fault::Refused => (Signal::SIGSEGV, general::SEGV_ACCERR),
+            Fault::Bus => (Signal::SIGBUS, general::BUS_ADRERR),
+            Fault::OutOfMemory => return send::end_group(&self.process, ExitStatus::Killed(Signal::SIGKILL)),
         };
         let origin = Origin::Fault { code: code as i32, address: fault.address };
         send::force(self.shared(), SignalInfo { signal, origin });

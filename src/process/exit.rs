@@ -40,10 +40,10 @@ impl RunningThread {
     /// Tells whoever waits for this thread's end at the address that set_tid_address(2) or clone(2) named.
     async fn clear_child_tid(&mut self) {
         let address = self.clear_child_tid.swap(0, Ordering::Relaxed);
-        if address != 0 && self.space.users() > 1 {
+        if address != 0 {
             let space = self.space.clone();
             // A bad address is the program's own fault; there is nobody to tell.
-            if space.write_bytes(address, &0u32.to_ne_bytes()).await.is_ok() {
+            if space.write_user_bytes(address, &0u32.to_ne_bytes()).await.is_ok() {
                 futex::wake_address(&space, address, 1).await;
             }
         }

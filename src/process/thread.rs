@@ -37,8 +37,7 @@ pub async fn run(mut thread: RunningThread) {
         match thread.enter_user() {
             Trap::Syscall(call) => thread.answer(call).await,
             Trap::PageFault(fault) => thread.fault_in(fault).await,
-            Trap::Tick => executor::yield_now().await,
-            Trap::Kick => {} // a signal or a wake arrived on the way out: look again
+            Trap::Tick | Trap::Kick => thread.give_way().await, // and then look whether a signal has come
             Trap::Error(exception) => thread.raise(exception),
         }
     }
@@ -254,5 +253,54 @@ impl RunningThread {
     /// The half that others may see.
     pub fn shared(&self) -> &Arc<Thread> {
         &self.shared
+    }
+}
+
+/// Crossing into user mode and back, and copying small values.
+impl RunningThread {
+    /// Leaves for ring 3 on this CPU; returns when the program has stopped, with the reason.
+    pub fn enter_user(&mut self) -> Trap {
+        self.space.activate();
+        arch::vector::load(self.owner(), &self.vector);
+        let executor = crate::tasks::executor();
+        let before = arch::clock::now();
+        executor.enter_user();
+        let trap = arch::enter_user(&mut self.context, || executor.should_leave_user());
+        executor.exit_user();
+        let _ = before;
+        trap
+    }
+
+    /// Takes note of a wake, and lets others have the CPU if they are to have it.
+    pub async fn give_way(&mut self) {
+        if crate::tasks::executor().acknowledge_kick() {
+            executor::yield_now().await;
+        }
+    }
+
+    /// Reads a value from user memory.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`, `ENOMEM`.
+    pub async fn get<T: FromBytes>(&self, from: UserPtr<T>) -> Result<T> {
+        match self.space.active().read(from) {
+            Ok(value) => Ok(value),
+            Err(_) => self.space.read_user(from).await,
+        }
+    }
+
+    /// Writes a value to user memory.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`, `ENOMEM`.
+    pub async fn put<T: IntoBytes + Immutable>(&self, to: UserPtr<T>, value: &T) -> Result<()> {
+        self.space.write_user(to, value).await
+    }
+
+    /// Writes a value to user memory if it is there; says whether.
+    pub fn try_put<T: IntoBytes + Immutable>(&self, to: UserPtr<T>, value: &T) -> bool {
+        self.space.active().write(to, value).is_ok()
     }
 }

@@ -22,7 +22,7 @@ use core::task::Poll;
 
 use abi::{Errno, Result};
 use executor::Instant;
-use executor::sync::WaitQueue;
+use executor::sync::{WaitQueue, Waiter};
 
 use super::thread::{Thread, attention};
 
@@ -55,11 +55,12 @@ impl Thread {
         deadline: Option<Instant>,
         mut attempt: impl FnMut() -> Option<T>,
     ) -> Result<T> {
-        let mut waiter = pin!(queue.waiter());
+        let mut waiter = pin!(Waiter::exclusive(queue));
         let mut timer = pin!(deadline.map(|deadline| crate::tasks::timers().sleep_until(deadline)));
         poll_fn(|context| {
-            waiter.as_mut().register(context.waker());
+            waiter.as_mut().register(context);
             if let Some(value) = attempt() {
+                waiter.as_mut().leave();
                 return Poll::Ready(Ok(value));
             }
             if self.is_interrupted(interruptible) {

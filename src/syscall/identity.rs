@@ -335,7 +335,7 @@ pub async fn getgroups(thread: &mut RunningThread, room: i32, list: UserPtr<u32>
             return Err(Errno::EINVAL);
         }
         for (index, group) in groups.iter().enumerate() {
-            thread.put(list.element(index)?, group).await?;
+            thread.put(list.element(index), group).await?;
         }
     }
     Ok(groups.len())
@@ -352,7 +352,7 @@ pub async fn setgroups(thread: &mut RunningThread, count: usize, list: UserPtr<u
     let mut groups = Vec::new();
     groups.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
     for index in 0..count {
-        groups.push(thread.get(list.element(index)?).await?);
+        groups.push(thread.get(list.element(index)).await?);
     }
     let mut new = Credentials::clone(&thread.credentials);
     new.groups = groups.into();
@@ -390,7 +390,7 @@ pub async fn capget(thread: &mut RunningThread, header: UserPtr<[u32; 2]>, data:
     let sets = [credentials.effective, credentials.permitted, credentials.inheritable].map(|set| set.bits());
     for word in 0..words {
         let part = sets.map(|set| (set >> (32 * word)) as u32);
-        thread.put(data.element(word)?, &part).await?;
+        thread.put(data.element(word), &part).await?;
     }
     Ok(0)
 }
@@ -406,7 +406,7 @@ pub async fn capset(thread: &mut RunningThread, header: UserPtr<[u32; 2]>, data:
     }
     let mut sets = [0u64; 3];
     for word in 0..words {
-        let part = thread.get(data.element(word)?).await?;
+        let part = thread.get(data.element(word)).await?;
         for (set, bits) in sets.iter_mut().zip(part) {
             *set |= u64::from(bits) << (32 * word);
         }

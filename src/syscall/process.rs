@@ -57,7 +57,7 @@ pub async fn clone3(thread: &mut RunningThread, arguments: UserPtr<u64>, size: u
     }
     let mut words = [0u64; 11];
     for index in 0..size / 8 {
-        let word = thread.get(arguments.element(index)?).await?;
+        let word = thread.get(arguments.element(index)).await?;
         match words.get_mut(index) {
             Some(place) => *place = word,
             None if word != 0 => return Err(Errno::E2BIG),

@@ -66,7 +66,7 @@ async fn set_name(thread: &mut RunningThread, place: &SpinLock<Name>, text: usiz
         return Err(Errno::EINVAL);
     }
     let mut name = Name::new(b"");
-    thread.space.read_bytes(text, &mut name.bytes[..len]).await?;
+    thread.space.read_user_bytes(text, &mut name.bytes[..len]).await?;
     *place.lock() = name;
     Ok(0)
 }
@@ -93,7 +93,7 @@ pub async fn getrandom(thread: &mut RunningThread, buffer: usize, len: usize, fl
         let mut bytes = [0; 256];
         let part = (len - done).min(bytes.len());
         crate::random::fill(&mut bytes[..part]);
-        match thread.space.write_bytes(buffer.wrapping_add(done), &bytes[..part]).await {
+        match thread.space.write_user_bytes(buffer.wrapping_add(done), &bytes[..part]).await {
             Ok(()) => done += part,
             Err(errno) => return if done > 0 { Ok(done) } else { Err(errno) },
         }
