@@ -9,7 +9,6 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result, general};
-use executor::Class;
 use fs::Capabilities;
 
 use super::deliver::AlternateStack;
@@ -104,7 +103,7 @@ impl RunningThread {
         let is_thread = request.has(general::CLONE_THREAD);
         let space = if request.has(general::CLONE_VM) { self.space.clone() } else { self.space.fork()? };
         let files = if request.has(general::CLONE_FILES) { self.files.clone() } else { Arc::new(self.files.copy()?) };
-        let fs = if request.has(general::CLONE_FS) { self.fs.clone() } else { Arc::new(self.fs.copy()) };
+        let fs = if request.has(general::CLONE_FS) { self.fs.clone() } else { Arc::new(self.fs.fork()) };
         let number = ReservedNumber::take()?;
         let process = if is_thread { self.process.clone() } else { self.new_process(request, number.0) };
         let mut context = self.context;
@@ -118,15 +117,20 @@ impl RunningThread {
         let clear = if request.has(general::CLONE_CHILD_CLEARTID) { request.child_tid } else { 0 };
         let shares_stack = request.has(general::CLONE_VM) && !request.has(general::CLONE_VFORK);
         let alternate_stack = if shares_stack { AlternateStack::NONE } else { self.alternate_stack };
-        self.save_vector_state();
-        let vector = self.vector().try_clone()?;
+        let vector = {
+            let mut own = self.vector.lock();
+            own.save();
+            own.try_clone()?
+        };
         let blocked = self.signals.lock().blocked;
         let view = View { space, files, fs, credentials: self.credentials.clone() };
-        let shared = Thread::new(number.keep(), process, blocked, *self.name.lock(), clear, view.clone());
+        let shared = Thread::new(number.keep(), process, blocked, *self.name.lock(), clear, view.clone(), vector);
         Ok(RunningThread {
             alternate_stack,
             rseq: if is_thread { None } else { self.rseq },
-            ..RunningThread::new(shared, context, vector, view, permit)
+            no_new_privileges: self.no_new_privileges,
+            personality: self.personality,
+            ..RunningThread::new(shared, context, view, permit)
         })
     }
 
@@ -146,20 +150,27 @@ impl RunningThread {
         let process = Process::new(pid, &relations, handlers, image, limits);
         process.exit_signal.store(request.exit_signal as u32, Ordering::Relaxed);
         process.borrows_memory.store(request.has(general::CLONE_VFORK), Ordering::Relaxed);
+        process.nice.store(self.process.nice.load(Ordering::Relaxed), Ordering::Relaxed);
         process.dumpable.store(self.process.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
         Arc::new(process)
     }
 }
 
 /// A thread number that goes back to the table unless it is kept.
-struct ReservedNumber(i32);
+pub struct ReservedNumber(pub i32);
 
 impl ReservedNumber {
-    fn take() -> Result<ReservedNumber> {
+    /// Takes one.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN`: all are taken.
+    pub fn take() -> Result<ReservedNumber> {
         table::with(|table| table.reserve()).map(ReservedNumber)
     }
 
-    fn keep(self) -> i32 {
+    /// Keeps it.
+    pub fn keep(self) -> i32 {
         let number = self.0;
         core::mem::forget(self);
         number
@@ -178,6 +189,25 @@ impl Drop for ReservedNumber {
 ///
 /// `ENOMEM`.
 pub fn start(running: RunningThread, set_child_tid: Option<usize>) -> Result<()> {
+    start_with(running, async move |running: RunningThread| {
+        if let Some(address) = set_child_tid {
+            let tid = running.tid();
+            // As on Linux, a bad address is not reported: there is nobody to report it to.
+            let _ = running.space.write_user_bytes(address, &tid.to_ne_bytes()).await;
+        }
+        running
+    })
+}
+
+/// As [`start`]; `first` is what the thread does before it enters user mode.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub fn start_with<F: Future<Output = RunningThread> + Send + 'static>(
+    running: RunningThread,
+    first: impl FnOnce(RunningThread) -> F + Send + 'static,
+) -> Result<()> {
     let thread = running.shared().clone();
     let (tid, process) = (thread.tid(), thread.process.clone());
     let is_first = tid == process.pid;
@@ -197,16 +227,10 @@ pub fn start(running: RunningThread, set_child_tid: Option<usize>) -> Result<()>
             table.add_process(process.clone());
         }
     });
-    let life = async move {
-        let mut running = running;
-        if let Some(address) = set_child_tid {
-            let tid = running.tid();
-            // As on Linux, a bad address is not reported: there is nobody to report it to.
-            let _ = running.space.clone().write_bytes(address, &tid.to_ne_bytes()).await;
-        }
-        thread::run(running).await;
-    };
-    let spawned = crate::tasks::try_spawn(Class::NORMAL, "thread", |task| thread.set_task(task), life);
+    let life = async move { thread::run(first(running).await).await };
+    let life = thread::on_cpu(thread.clone(), life);
+    let class = crate::syscall::thread::class(process.nice.load(Ordering::Relaxed));
+    let spawned = crate::tasks::try_spawn(class, "thread", |task| thread.set_task(task), life);
     if spawned.is_err() {
         let mut threads = process.threads.lock();
         threads.retain(|other| !Arc::ptr_eq(other, &thread));

@@ -12,10 +12,10 @@
 //!
 //! Next: `exit.rs`.
 
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result, general};
-use zerocopy::IntoBytes;
 
 use super::process::ExitStatus;
 use super::send::{self, ChildNews};
@@ -23,8 +23,8 @@ use super::signal::{Action, DefaultAction, Origin, Signal, SignalInfo, SignalSet
 use super::table;
 use super::thread::{Life, RunningThread, attention};
 use super::wait_event::Interruptible;
-use crate::arch::signal_frame::{FrameContent, SignalFrame};
-use crate::arch::{Exception, PageFault};
+use crate::arch::signal_frame::{FaultRecord, FrameContent, SignalFrame};
+use crate::arch::{Exception, PageFault, vector_layout};
 use crate::mm::{Access, Fault};
 use crate::syscall::numbers;
 
@@ -195,9 +195,8 @@ impl RunningThread {
         } else {
             SignalFrame::below_red_zone(self.context.rsp as usize)
         };
-        self.save_vector_state();
-        let vector_len = self.vector().frame_len();
-        let frame = SignalFrame::place(top, vector_len).ok_or(Errno::EFAULT)?;
+        let vector = self.vector_frame()?;
+        let frame = SignalFrame::place(top, vector.len()).ok_or(Errno::EFAULT)?;
         if (uses_alternate || on_alternate) && frame.address < self.alternate_stack.base {
             return Err(Errno::EFAULT);
         }
@@ -215,7 +214,7 @@ impl RunningThread {
         };
         let bytes = frame.encode(&content);
         self.space.clone().write_bytes(frame.address, &bytes).await?;
-        self.write_vector_frame(frame.vector_address).await?;
+        self.space.write_user_bytes(frame.vector_address, &vector).await?;
         if uses_alternate && self.alternate_stack.flags & general::SS_AUTODISARM != 0 {
             self.alternate_stack = AlternateStack::NONE;
         }
@@ -234,7 +233,7 @@ impl RunningThread {
                 self.set_blocked(SignalSet(mask).without(SignalSet::UNBLOCKABLE));
                 let (base, flags, size) = stack;
                 self.alternate_stack = AlternateStack { base, size, flags: flags & !general::SS_ONSTACK };
-                self.read_vector_frame(vector_address).await
+                self.restore_vector_frame(vector_address).await
             }
             Err(errno) => Err(errno),
         };
@@ -243,6 +242,24 @@ impl RunningThread {
         }
         // Whatever RAX was, it is not a result of this call, and nothing is to be restarted.
         Ok(self.context.general.rax as usize)
+    }
+
+    /// Takes vector registers back from a frame; an address of 0 stands for fresh ones.
+    async fn restore_vector_frame(&mut self, address: usize) -> Result<()> {
+        if address == 0 {
+            self.vector.lock().reset();
+        } else {
+            let mut legacy = [0; vector_layout::LEGACY_SIZE];
+            self.space.read_user_bytes(address, &mut legacy).await?;
+            let len = vector_layout::frame_len(&legacy);
+            let mut bytes = Vec::new();
+            bytes.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+            bytes.resize(len, 0);
+            self.space.read_user_bytes(address, &mut bytes).await?;
+            self.vector.lock().load(&bytes)?;
+        }
+        self.vector.lock().restore();
+        Ok(())
     }
 
     /// Changes which signals are blocked. One that was waiting and is not blocked any more is looked at before the thread returns to
@@ -257,7 +274,7 @@ impl RunningThread {
     /// Turns an exception of the CPU into the signal that Linux sends for it.
     pub fn raise(&mut self, exception: Exception) {
         let (signal, code) = exception.signal();
-        self.last_fault = crate::arch::FaultRecord::from_exception(&exception);
+        self.last_fault = FaultRecord::from_exception(&exception);
         let origin = match code {
             Some(code) => Origin::Fault { code, address: exception.address },
             None => Origin::Kernel,
@@ -274,7 +291,7 @@ impl RunningThread {
             _ => Access::Read,
         };
         let Err(reason) = self.space.fault_in(fault.address, access).await else { return };
-        self.last_fault = crate::arch::FaultRecord::from_page_fault(&fault);
+        self.last_fault = FaultRecord::from_page_fault(&fault);
         let (signal, code) = match reason {
             Fault::Unmapped => (Signal::SIGSEGV, general::SEGV_MAPERR),
             Fault::Refused => (Signal::SIGSEGV, general::SEGV_ACCERR),

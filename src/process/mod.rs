@@ -6,18 +6,24 @@
 
 pub mod clone;
 pub mod deliver;
+pub mod elf_plan;
 pub mod exec;
 pub mod exit;
 pub mod fd_table;
 pub mod image;
 pub mod limits;
+pub mod load;
 pub mod process;
+pub mod script;
 pub mod send;
 pub mod signal;
 pub mod signal_queue;
+pub mod spawn;
+pub mod start_stack;
 pub mod table;
 pub mod thread;
 pub mod timers;
+pub mod tls_image;
 pub mod wait;
 pub mod wait_event;
 

@@ -27,7 +27,8 @@ pub fn parse(file: &[u8]) -> Option<Script<'_>> {
     let newline = rest.iter().position(|byte| *byte == b'\n');
     // Without a newline, all of a short file is the line; of a longer one the line may go on unseen.
     let is_cut = newline.is_none() && file.len() == LINE_MAX;
-    let line = &rest[..newline.unwrap_or(rest.len())];
+    // Of a line that goes on, Linux keeps the last byte for a NUL of its own.
+    let line = &rest[..newline.unwrap_or(rest.len() - usize::from(is_cut))];
     let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
     let line = line.trim_ascii_start_blanks();
     let end = line.iter().position(|byte| is_blank(*byte));
@@ -91,7 +92,7 @@ mod tests {
         assert_eq!(script(&line), None);
         line[200] = b' ';
         let (interpreter, argument) = script(&line).expect("the path ends in time");
-        assert_eq!((interpreter.len(), argument.map(<[u8]>::len)), (198, Some(LINE_MAX - 201)));
+        assert_eq!((interpreter.len(), argument.map(<[u8]>::len)), (198, Some(LINE_MAX - 202)));
         let exact: Vec<u8> = b"#!/".iter().copied().chain(core::iter::repeat_n(b'y', LINE_MAX - 4)).chain(*b"\n").collect();
         assert_eq!(script(&exact).map(|(interpreter, _)| interpreter.len()), Some(LINE_MAX - 3));
     }

@@ -64,6 +64,13 @@ pub fn force(thread: &Arc<Thread>, info: SignalInfo) {
     thread.alert(attention::SIGNAL);
 }
 
+/// Sends a thread a signal that its own call has caused (SIGPIPE, SIGXFSZ), as a signal like any other: ignored or blocked if the
+/// program says so.
+pub fn to_caller(thread: &Arc<Thread>, signal: Signal) {
+    // Never a real-time signal, so there is always room.
+    let _ = to_thread(thread, SignalInfo::kernel(signal));
+}
+
 /// Ends a process: all its threads, for this reason. The first reason stands.
 pub fn end_group(process: &Process, status: ExitStatus) {
     let threads = process.threads.lock();

@@ -12,7 +12,10 @@
 //! that waits for a pipe notice that it was killed?
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::future::{Future, poll_fn};
 use core::ops::Deref;
+use core::pin::pin;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use abi::Result;
@@ -20,6 +23,7 @@ use conquer_once::spin::OnceCell;
 use executor::TaskRef;
 use executor::sync::SpinLock;
 use fs::{Credentials, FsContext};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::deliver::AlternateStack;
 use super::fd_table::FdTable;
@@ -27,8 +31,9 @@ use super::process::Process;
 use super::signal::SignalSet;
 use super::signal_queue::SignalQueue;
 use super::table::ThreadPermit;
-use crate::arch::{self, Call, FaultRecord, Trap, UserContext, VectorState};
+use crate::arch::{self, FaultRecord, Trap, UserContext, VectorState};
 use crate::mm::AddressSpace;
+use crate::mm::user::UserPtr;
 use crate::syscall;
 
 /// The life of a user thread, from its first instruction to its last.
@@ -94,6 +99,12 @@ pub struct Thread {
     pub robust_list: AtomicUsize,
     /// CPU time used, in nanoseconds.
     pub cpu_time: AtomicU64,
+    /// Its vector registers, while no CPU holds them. Only the thread's own task takes the lock.
+    pub vector: SpinLock<VectorState>,
+    /// Up to when its CPU time is accounted for, in nanoseconds.
+    accounted: AtomicU64,
+    /// Ticks of the CPU's counter in user mode that are not accounted for yet.
+    user_ticks: AtomicU64,
     task: OnceCell<TaskRef>,
 }
 
@@ -116,6 +127,23 @@ pub struct View {
     pub fs: Arc<FsContext>,
     /// Who it acts for.
     pub credentials: Arc<Credentials>,
+}
+
+/// Polls a thread's life, with its vector registers in this CPU while it runs and saved when it waits, so that it may go on
+/// elsewhere; and keeps account of its CPU time.
+pub async fn on_cpu(thread: Arc<Thread>, life: impl Future<Output = ()>) {
+    let mut life = pin!(life);
+    poll_fn(|context| {
+        thread.accounted.store(arch::clock::now().as_nanos(), Ordering::Relaxed);
+        thread.vector.lock().restore();
+        let outcome = life.as_mut().poll(context);
+        if outcome.is_pending() {
+            thread.vector.lock().save();
+        }
+        thread.account();
+        outcome
+    })
+    .await;
 }
 
 /// The half of a thread that only the thread itself touches.
@@ -149,8 +177,10 @@ pub struct RunningThread {
     pub exit_code: Option<i32>,
     /// Its place in the system's and its user's count of threads.
     pub permit: ThreadPermit,
-    vector: VectorState,
-    entered: executor::Instant,
+    /// How much of a write the fast path has done before the call had to wait.
+    pub written_before: usize,
+    /// personality(2).
+    pub personality: u32,
 }
 
 impl Deref for RunningThread {
@@ -170,6 +200,7 @@ impl Thread {
         name: [u8; 16],
         clear_child_tid: usize,
         view: View,
+        vector: VectorState,
     ) -> Arc<Thread> {
         let signals = ThreadSignals { pending: SignalQueue::default(), blocked };
         Arc::new(Thread {
@@ -182,6 +213,9 @@ impl Thread {
             clear_child_tid: AtomicUsize::new(clear_child_tid),
             robust_list: AtomicUsize::new(0),
             cpu_time: AtomicU64::new(0),
+            vector: SpinLock::new(vector),
+            accounted: AtomicU64::new(0),
+            user_ticks: AtomicU64::new(0),
             task: OnceCell::uninit(),
         })
     }
@@ -213,6 +247,22 @@ impl Thread {
         }
     }
 
+    /// Adds the CPU time since the last look to its own and its process's account. By the thread itself.
+    pub fn account(&self) {
+        let now = arch::clock::now().as_nanos();
+        let total = now.saturating_sub(self.accounted.swap(now, Ordering::Relaxed));
+        let user = arch::clock::nanoseconds_of(self.user_ticks.swap(0, Ordering::Relaxed)).min(total);
+        self.cpu_time.fetch_add(total, Ordering::Relaxed);
+        let times = &self.process.times;
+        times.add((user, total - user));
+        if self.process.timers.counts_cpu_time() {
+            let (user, system) = times.read();
+            for signal in self.process.timers.expire_cpu(user, system).into_iter().flatten() {
+                let _ = super::send::to_process(&self.process, super::SignalInfo::kernel(signal));
+            }
+        }
+    }
+
     /// Sets a bit of [`attention`] and wakes it, in this order.
     pub fn alert(&self, bits: u32) {
         self.attention.fetch_or(bits, Ordering::AcqRel);
@@ -225,7 +275,6 @@ impl RunningThread {
     pub fn new(
         shared: Arc<Thread>,
         context: UserContext,
-        vector: VectorState,
         view: View,
         permit: ThreadPermit,
     ) -> RunningThread {
@@ -245,8 +294,8 @@ impl RunningThread {
             last_fault: FaultRecord::default(),
             exit_code: None,
             permit,
-            vector,
-            entered: arch::clock::now(),
+            written_before: 0,
+            personality: 0,
         }
     }
 
@@ -259,16 +308,28 @@ impl RunningThread {
 /// Crossing into user mode and back, and copying small values.
 impl RunningThread {
     /// Leaves for ring 3 on this CPU; returns when the program has stopped, with the reason.
+    #[inline]
     pub fn enter_user(&mut self) -> Trap {
         self.space.activate();
-        arch::vector::load(self.owner(), &self.vector);
         let executor = crate::tasks::executor();
-        let before = arch::clock::now();
         executor.enter_user();
+        let before = arch::clock::ticks();
         let trap = arch::enter_user(&mut self.context, || executor.should_leave_user());
+        let user = arch::clock::ticks().wrapping_sub(before);
+        self.shared.user_ticks.store(self.shared.user_ticks.load(Ordering::Relaxed) + user, Ordering::Relaxed);
         executor.exit_user();
-        let _ = before;
         trap
+    }
+
+    /// The registers' part of `struct rt_sigframe`, saved now: bytes of the area, with the marks that programs look for.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn vector_frame(&self) -> Result<Vec<u8>> {
+        let mut vector = self.vector.lock();
+        vector.save();
+        vector.to_signal_frame()
     }
 
     /// Takes note of a wake, and lets others have the CPU if they are to have it.
@@ -276,6 +337,35 @@ impl RunningThread {
         if crate::tasks::executor().acknowledge_kick() {
             executor::yield_now().await;
         }
+    }
+
+    /// Gives the thread a descriptor table of its own, if it shares one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn unshare_files(&mut self) -> Result<()> {
+        self.files = Arc::new(self.files.copy()?);
+        if let Some(view) = self.view.lock().as_mut() {
+            view.files = self.files.clone();
+        }
+        Ok(())
+    }
+
+    /// Reads up to 16 bytes of a name, ended by a NUL, as prctl(PR_SET_NAME) gives it.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`.
+    pub async fn get_name(&self, address: usize) -> Result<[u8; 16]> {
+        let mut name = [0; 16];
+        for (index, byte) in name.iter_mut().enumerate().take(15) {
+            *byte = self.get(UserPtr::new(address.wrapping_add(index))).await?;
+            if *byte == 0 {
+                break;
+            }
+        }
+        Ok(name)
     }
 
     /// Reads a value from user memory.

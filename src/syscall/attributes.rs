@@ -10,7 +10,7 @@ use fs::{At, MountFlags, OpenFile, Path, TimeChange, WalkFlags};
 use super::path::{AT_FDCWD, place, stat_words, time_change};
 use super::time;
 use crate::mm::user::UserPtr;
-use crate::process::RunningThread;
+use crate::process::{RunningThread, Signal, send};
 use crate::process::fd_table::Fd;
 
 /// What fstat(2) tells of an open file.
@@ -176,11 +176,10 @@ fn length(len: i64) -> Result<u64> {
 }
 
 fn check_size_limit(thread: &RunningThread, len: u64) -> Result<()> {
-    use crate::process::signal::{Signal, SignalInfo};
     if len <= thread.process.limits.lock().soft(general::RLIMIT_FSIZE) {
         return Ok(());
     }
-    let _ = crate::process::send::to_thread(thread.shared(), SignalInfo::kernel(Signal::SIGXFSZ));
+    send::to_caller(thread.shared(), Signal::SIGXFSZ);
     Err(Errno::EFBIG)
 }
 

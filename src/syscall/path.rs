@@ -32,7 +32,8 @@ pub struct Start {
 }
 
 impl Start {
-    fn at<'a>(&'a self, path: &'a [u8], may_be_empty: bool) -> At<'a> {
+    /// The path from here.
+    pub fn at<'a>(&'a self, path: &'a [u8], may_be_empty: bool) -> At<'a> {
         At { folder: self.folder.as_ref(), path, may_be_empty }
     }
 }

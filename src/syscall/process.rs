@@ -1,11 +1,16 @@
 //! Processes: fork and its kin, exec, exit, wait, kill.
 
+use alloc::boxed::Box;
+
 use abi::{Errno, Result, general};
 
 use crate::mm::user::UserPtr;
 use crate::process::clone::CloneRequest;
+use crate::process::exec::Program;
+use crate::process::fd_table::Fd;
 use crate::process::send;
 use crate::process::signal::{Origin, Signal, SignalInfo};
+use crate::process::start_stack::{STRING_MAX, Strings};
 use crate::process::wait::{News, Report, Which};
 use crate::process::{ExitStatus, Process, RunningThread, table};
 
@@ -251,5 +256,80 @@ fn signal_thread(thread: &RunningThread, pid: Option<i32>, tid: i32, number: i32
     if let Some(signal) = signal {
         send::to_thread(&target, thread.signal_by_user(signal, true))?;
     }
+    Ok(0)
+}
+
+async fn strings(thread: &RunningThread, list: UserPtr<u64>) -> Result<Strings> {
+    let mut strings = Strings::default();
+    if list.is_null() {
+        return Ok(strings);
+    }
+    for index in 0.. {
+        let pointer = thread.get(list.element(index)).await?;
+        if pointer == 0 {
+            break;
+        }
+        let pointer = UserPtr::new(pointer as usize);
+        let string = thread.space.read_c_string(pointer, STRING_MAX - 1).await.map_err(|errno| match errno {
+            Errno::ENAMETOOLONG => Errno::E2BIG,
+            other => other,
+        })?;
+        strings.push(&string)?;
+        // A bound for what the kernel holds meanwhile; the exact one depends on the stack's limit and is checked later.
+        if strings.cost() > 8 << 20 {
+            return Err(Errno::E2BIG);
+        }
+    }
+    Ok(strings)
+}
+
+/// execve(2).
+pub async fn execve(thread: &mut RunningThread, path: UserPtr<u8>, argv: UserPtr<u64>, envp: UserPtr<u64>) -> Result<usize> {
+    execveat(thread, super::path::AT_FDCWD, path, argv, envp, 0).await
+}
+
+/// execveat(2). `EINVAL`: unknown flags. `ELOOP`: a symbolic link with AT_SYMLINK_NOFOLLOW. Others as execve(2).
+pub async fn execveat(
+    thread: &mut RunningThread,
+    fd: i32,
+    path: UserPtr<u8>,
+    argv: UserPtr<u64>,
+    envp: UserPtr<u64>,
+    flags: u32,
+) -> Result<usize> {
+    if flags & !(general::AT_EMPTY_PATH | general::AT_SYMLINK_NOFOLLOW) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    Box::pin(exec(thread, fd, path, argv, envp, flags)).await
+}
+
+async fn exec(
+    thread: &mut RunningThread,
+    fd: i32,
+    path: UserPtr<u8>,
+    argv: UserPtr<u64>,
+    envp: UserPtr<u64>,
+    flags: u32,
+) -> Result<usize> {
+    let name = thread.path(path).await?;
+    let program = if name.is_empty() && flags & general::AT_EMPTY_PATH != 0 {
+        let (file, closes) = thread.files.get_with_flag(Fd(fd))?;
+        Program::of_file(&file, fd, closes)?
+    } else {
+        let start = thread.start(fd, &name)?;
+        let follows = flags & general::AT_SYMLINK_NOFOLLOW == 0;
+        let walk = if follows { fs::WalkFlags::FOLLOW } else { fs::WalkFlags::empty() };
+        let path = thread.caller().walk(start.at(&name, false), walk).await?;
+        if path.inode().core().kind == fs::Kind::Symlink {
+            return Err(Errno::ELOOP);
+        }
+        let is_relative = fd != super::path::AT_FDCWD && name.first() != Some(&b'/');
+        let closes = is_relative && thread.files.get_with_flag(Fd(fd))?.1;
+        let name = if is_relative { [alloc::format!("/dev/fd/{fd}/").as_bytes(), &name].concat() } else { name };
+        Program { path, name, name_will_vanish: closes }
+    };
+    let arguments = strings(thread, argv).await?;
+    let environment = strings(thread, envp).await?;
+    thread.execute(program, arguments, environment).await?;
     Ok(0)
 }

@@ -16,7 +16,7 @@ use fs::{OpenFile, OpenFlags, Sink, Source, Stop};
 use crate::mm::UserBuffer;
 use crate::mm::user::{UserPtr, UserSlice};
 use crate::process::fd_table::Fd;
-use crate::process::signal::{Signal, SignalInfo};
+use crate::process::signal::Signal;
 use crate::process::wait_event::Interruptible;
 use crate::process::{RunningThread, send};
 
@@ -247,7 +247,7 @@ async fn write_buffer(thread: &RunningThread, file: &OpenFile, at: At, mut buffe
     }
     let result = transfer(thread, file, at, Writing(buffer)).await;
     if result == Err(Errno::EPIPE) {
-        send::force_unless_handled(thread.shared(), SignalInfo::kernel(Signal::SIGPIPE));
+        send::to_caller(thread.shared(), Signal::SIGPIPE);
     }
     result
 }
@@ -266,7 +266,7 @@ fn keep_to_size_limit(thread: &RunningThread, file: &OpenFile, at: At, buffer: &
         At::Cursor => file.with_position(|position| *position),
     };
     if begin >= limit {
-        send::force_unless_handled(thread.shared(), SignalInfo::kernel(Signal::SIGXFSZ));
+        send::to_caller(thread.shared(), Signal::SIGXFSZ);
         return Err(Errno::EFBIG);
     }
     buffer.truncate(usize::try_from(limit - begin).unwrap_or(usize::MAX));
