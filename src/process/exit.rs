@@ -11,7 +11,7 @@ use core::sync::atomic::Ordering;
 
 use super::process::{ExitStatus, Process};
 use super::send::{self, ChildNews};
-use super::signal::{Signal, SignalInfo};
+use super::signal::Signal;
 use super::table;
 use super::thread::{RunningThread, Thread, attention};
 use crate::syscall::futex;
@@ -94,7 +94,9 @@ fn end_process(process: &Arc<Process>, status: ExitStatus) {
         panic!("init ended: {status:?}");
     }
     process.timers.disarm_all();
-    crate::tty::process_ended(process);
+    if process.session() == process.pid {
+        crate::devices::terminals().session_ended(process.pid);
+    }
     let (adopted, reaper, group_was_connected) = table::with(|table| {
         let was_connected = !table.is_orphaned(process.group(), None);
         let reaper = table.reaper_of(process);
@@ -131,10 +133,4 @@ fn tell_reaper(adopted: &[Arc<Process>], reaper: i32) {
     {
         reaper.child_events.wake_all();
     }
-}
-
-/// The session leader's end takes the terminal from its session: its foreground group is told.
-pub fn hang_up_session(foreground: i32) {
-    send::to_group(foreground, SignalInfo::kernel(Signal::SIGHUP));
-    send::to_group(foreground, SignalInfo::kernel(Signal::SIGCONT));
 }

@@ -5,12 +5,14 @@
 //! `wait.rs` is the parent's side of that. Signals: `signal.rs` (data), `send.rs`, `deliver.rs`.
 
 pub mod clone;
+pub mod current;
 pub mod deliver;
 pub mod elf_plan;
 pub mod exec;
 pub mod exit;
 pub mod fd_table;
 pub mod image;
+pub mod job_control;
 pub mod limits;
 pub mod load;
 pub mod process;

@@ -25,6 +25,7 @@ use executor::sync::SpinLock;
 use fs::{Credentials, FsContext};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::current;
 use super::deliver::AlternateStack;
 use super::fd_table::FdTable;
 use super::process::Process;
@@ -136,11 +137,13 @@ pub async fn on_cpu(thread: Arc<Thread>, life: impl Future<Output = ()>) {
     poll_fn(|context| {
         thread.accounted.store(arch::clock::now().as_nanos(), Ordering::Relaxed);
         thread.vector.lock().restore();
+        current::set(Some(thread.clone()));
         let outcome = life.as_mut().poll(context);
         if outcome.is_pending() {
             thread.vector.lock().save();
         }
         thread.account();
+        current::set(None);
         outcome
     })
     .await;

@@ -302,3 +302,63 @@ pub async fn fgetxattr(thread: &mut RunningThread, fd: Fd, name: UserPtr<u8>, bu
     let value = Box::pin(thread.caller().extended_attribute(At::place(&place), WalkFlags::FOLLOW, &name)).await;
     give(thread, value, buffer, size).await
 }
+
+/// fadvise64(2): the page cache reads ahead by itself; what is advised here changes nothing. `EBADF`, `ESPIPE`: a pipe; `EINVAL`.
+pub fn fadvise64(thread: &mut RunningThread, fd: Fd, _offset: i64, len: i64, advice: u32) -> Result<usize> {
+    let file = thread.files.get(fd)?;
+    if file.inode.as_ref().is_some_and(|inode| inode.core().kind == fs::Kind::Fifo) {
+        return Err(Errno::ESPIPE);
+    }
+    if len < 0 || advice > general::POSIX_FADV_NOREUSE {
+        return Err(Errno::EINVAL);
+    }
+    Ok(0)
+}
+
+/// readahead(2): as fadvise64(2). `EBADF`; `EINVAL`: not a file.
+pub fn readahead(thread: &mut RunningThread, fd: Fd, _offset: i64, _count: usize) -> Result<usize> {
+    let file = thread.files.get(fd)?;
+    if !file.flags().can_read() {
+        return Err(Errno::EBADF);
+    }
+    if file.ops.mappable().is_none() { Err(Errno::EINVAL) } else { Ok(0) }
+}
+
+/// fallocate(2), mode 0: the file is at least so long. `EOPNOTSUPP`: any other mode. `EBADF`, `EINVAL`, `ENODEV`, `EFBIG`, `ENOSPC`.
+pub async fn fallocate(thread: &mut RunningThread, fd: Fd, mode: u32, offset: i64, len: i64) -> Result<usize> {
+    let file = thread.files.get(fd)?;
+    if !file.flags().can_write() {
+        return Err(Errno::EBADF);
+    }
+    if offset < 0 || len <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    if mode != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let inode = file.inode.clone().filter(|inode| inode.core().kind == fs::Kind::Regular).ok_or(Errno::ENODEV)?;
+    let end = offset.checked_add(len).ok_or(Errno::EFBIG)? as u64;
+    check_size_limit(thread, end)?;
+    if inode.core().size() < end {
+        Box::pin(thread.caller().truncate_file(&file, end)).await?;
+    }
+    Ok(0)
+}
+
+/// The longest name of memfd_create(2).
+const MEMFD_NAME_MAX: usize = 249;
+
+/// memfd_create(2). `EINVAL`: unknown flags, seals among them, or a name that is too long. `EMFILE`, `ENOMEM`, `EFAULT`.
+pub async fn memfd_create(thread: &mut RunningThread, name: UserPtr<u8>, flags: u32) -> Result<usize> {
+    if flags & !general::MFD_CLOEXEC != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let _ = thread.space.read_c_string(name, MEMFD_NAME_MAX).await.map_err(|errno| match errno {
+        Errno::ENAMETOOLONG => Errno::EINVAL,
+        other => other,
+    })?;
+    let inode = crate::filesystems::shared_memory(0, &thread.credentials)?;
+    let path = Path::nowhere(inode);
+    let file = Box::pin(thread.caller().open_path(path, fs::OpenFlags::RDWR)).await?;
+    thread.new_descriptor(file, flags & general::MFD_CLOEXEC != 0).map(|fd| fd.0 as usize)
+}

@@ -380,9 +380,6 @@ pub async fn ioctl(thread: &mut RunningThread, fd: Fd, command: u32, argument: u
         }
         _ => {}
     }
-    if let Some(result) = crate::tty::process_ioctl(thread, &file, command, argument).await {
-        return result;
-    }
     loop {
         let mut over = Argument { thread, value: argument, stopped: None };
         let attempt = file.ops.ioctl(command, &mut over);
@@ -595,4 +592,17 @@ pub async fn copy_file_range(
         }
     }
     Ok(done)
+}
+
+/// sync_file_range(2): brings the file's data to the disk, all of it. `EBADF`, `EINVAL`, `ESPIPE`, `EIO`, `ENOSPC`.
+pub async fn sync_file_range(thread: &mut RunningThread, fd: Fd, offset: i64, len: i64, flags: u32) -> Result<usize> {
+    let file = thread.files.get(fd)?;
+    if flags > 7 || offset < 0 || len < 0 {
+        return Err(Errno::EINVAL);
+    }
+    if !file.ops.is_seekable() {
+        return Err(Errno::ESPIPE);
+    }
+    file.ops.sync(true).await?;
+    Ok(0)
 }

@@ -112,7 +112,6 @@ async fn open_path(
     if let Some(queue) = file.ops.wait_queue() {
         finish_opening(thread, &file, queue).await?;
     }
-    crate::tty::opened(thread, &file, flags);
     thread.new_descriptor(file, flags.contains(OpenFlags::CLOEXEC)).map(|fd| fd.0 as usize)
 }
 

@@ -333,3 +333,20 @@ async fn exec(
     thread.execute(program, arguments, environment).await?;
     Ok(0)
 }
+
+/// unshare(2), of what threads share. `EINVAL`: namespaces and memory. `ENOMEM`.
+pub fn unshare(thread: &mut RunningThread, flags: u32) -> Result<usize> {
+    if flags & !(general::CLONE_FILES | general::CLONE_FS) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if flags & general::CLONE_FS != 0 {
+        thread.fs = alloc::sync::Arc::new(thread.fs.fork());
+        if let Some(view) = thread.view.lock().as_mut() {
+            view.fs = thread.fs.clone();
+        }
+    }
+    if flags & general::CLONE_FILES != 0 {
+        thread.unshare_files()?;
+    }
+    Ok(0)
+}

@@ -128,3 +128,31 @@ pub fn reboot(thread: &mut RunningThread, magic: u32, magic_2: u32, command: u32
         _ => Err(Errno::EINVAL),
     }
 }
+
+/// syslog(2). `EPERM`, `EINVAL`, `EFAULT`; `EINTR`.
+pub async fn syslog(thread: &mut RunningThread, action: i32, buffer: usize, len: i32) -> Result<usize> {
+    use crate::log::syslog::{needs_privilege, syslog};
+    use crate::mm::{UserBuffer, UserSlice};
+    use fs::Stop;
+    if needs_privilege(action) && !thread.credentials.can(Capabilities::SYSLOG) {
+        return Err(Errno::EPERM);
+    }
+    let size = usize::try_from(len).unwrap_or(0);
+    let mut sink = UserBuffer::new(&thread.space, UserSlice::new(buffer, size))?;
+    loop {
+        let outcome = {
+            let attempt = || match syslog(action, len, (buffer != 0).then_some(&mut sink as &mut dyn fs::Sink)) {
+                Err(Stop::WouldBlock) => None,
+                outcome => Some(outcome),
+            };
+            let interruptible = crate::process::wait_event::Interruptible::BySignals;
+            thread.wait_event(crate::log::wait_queue(), interruptible, None, attempt).await?
+        };
+        match outcome {
+            Ok(done) => return Ok(done),
+            Err(Stop::Errno(errno)) => return Err(errno),
+            Err(Stop::Fault) => sink.resolve().await?,
+            Err(_) => return Err(Errno::EIO),
+        }
+    }
+}

@@ -346,3 +346,15 @@ pub fn weight(nice: i32) -> u32 {
 pub fn class(nice: i32) -> Class {
     Class::User { weight: weight(nice) }
 }
+
+/// personality(2): returns the old one. `EINVAL`: an execution domain other than Linux's.
+pub fn personality(thread: &mut RunningThread, persona: u32) -> Result<usize> {
+    let old = thread.personality;
+    if persona != u32::MAX {
+        if persona & 0xff != 0 {
+            return Err(Errno::EINVAL);
+        }
+        thread.personality = persona;
+    }
+    Ok(old as usize)
+}
