@@ -25,6 +25,8 @@
 //!
 //! Exercise: why may `wake_by_ref` not return early, without a read-modify-write, when it sees QUEUED already set?
 
+use core::fmt;
+
 use crate::atomic::{AtomicUsize, Ordering};
 
 /// The task has to be polled: it stands in a queue or, beside RUNNING, was woken while it ran.
@@ -39,7 +41,6 @@ const DONE: usize = 4;
 const REFERENCE: usize = 8;
 
 /// Where a task is in its life, and the count of its references.
-#[derive(Debug)]
 pub struct State(AtomicUsize);
 
 /// What a wake asks of its caller.
@@ -178,6 +179,21 @@ impl State {
     }
 }
 
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.0.load(Ordering::Relaxed);
+        const BOTH: usize = RUNNING | NOTIFIED;
+        let name = match state & (QUEUED | RUNNING | DONE) {
+            0 => "IDLE",
+            QUEUED => "QUEUED",
+            RUNNING => "RUNNING",
+            BOTH => "RUNNING|NOTIFIED",
+            _ => "DONE",
+        };
+        write!(f, "{name}, {} references", state / REFERENCE)
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -190,6 +206,15 @@ mod tests {
         assert_eq!(state.suspend(), Suspend::Idle);
         assert_eq!(state.wake_by_ref(), Wake::Enqueue);
         assert_eq!(state.wake_by_ref(), Wake::Nothing);
+    }
+
+    #[test]
+    fn it_is_shown_by_the_names_of_the_picture() {
+        let state = State::new_queued(1);
+        assert_eq!(format!("{state:?}"), "QUEUED, 2 references");
+        state.start();
+        state.wake_by_ref();
+        assert_eq!(format!("{state:?}"), "RUNNING|NOTIFIED, 2 references");
     }
 
     #[test]

@@ -134,3 +134,50 @@ impl<M: Machine> Clock for Shared<M> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::{TaskRef, testing::Bench};
+
+    #[test]
+    fn a_wake_that_interrupts_the_use_of_the_queue_goes_through_the_inbox() {
+        let bench = Bench::new();
+        let tasks: Vec<_> = (0..200).map(|_| bench.spawn(std::future::pending())).collect();
+        bench.settle();
+        let cpu = &bench.executor().0.cpus[0];
+        // As if an interrupt handler ran while this CPU is at its queue: it must neither wait for the lock nor need memory.
+        let queue = cpu.queue();
+        tasks.iter().for_each(TaskRef::wake);
+        assert!(!cpu.inbox.is_empty());
+        assert!(!cpu.has_nothing_to_do());
+        drop(queue);
+        bench.settle();
+        assert!(cpu.inbox.is_empty());
+        assert!(tasks.iter().all(|task| task.polls() == 2), "more than there are slots, and none is lost");
+    }
+
+    #[test]
+    fn the_last_reference_may_go_while_the_queue_is_in_use() {
+        let bench = Bench::new();
+        let waker = bench.spawn(std::future::pending()).waker();
+        bench.settle();
+        let cpu = &bench.executor().0.cpus[0];
+        let queue = cpu.queue();
+        drop(waker);
+        assert_eq!(bench.executor().task_count(), 1, "it is freed later");
+        assert!(!cpu.has_nothing_to_do(), "the CPU does not sleep on it");
+        drop(queue);
+        bench.settle();
+        assert_eq!(bench.executor().task_count(), 0);
+    }
+
+    #[test]
+    fn a_task_is_shown_with_its_state_and_where_it_waits() {
+        let bench = Bench::new();
+        let executor = bench.executor();
+        let task = bench.spawn(async move { executor.sleep_until(crate::Instant::from_nanos(9)).await });
+        bench.settle();
+        let shown = format!("{task:?}");
+        assert!(shown.starts_with("task 1 \"test\": IDLE, 2 references, 1 polls, waits at executor/src/"), "{shown}");
+    }
+}

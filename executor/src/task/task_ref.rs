@@ -160,10 +160,10 @@ impl Eq for TaskRef {}
 
 impl fmt::Debug for TaskRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskRef")
-            .field("id", &self.id())
-            .field("name", &self.name())
-            .field("state", &self.header().state)
-            .finish_non_exhaustive()
+        write!(f, "task {} \"{}\": {:?}, {} polls", self.id(), self.name(), self.header().state, self.polls())?;
+        match self.waits_at() {
+            Some(place) if !self.is_done() => write!(f, ", waits at {place}"),
+            _ => Ok(()),
+        }
     }
 }
