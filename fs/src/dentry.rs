@@ -41,6 +41,8 @@ pub struct Dentry {
     /// Its name is gone (unlink, rmdir, replaced by rename).
     is_removed: AtomicBool,
     was_used: AtomicBool,
+    /// A change of it was begun and not seen to end: the file system is asked again. See [`Doubt`].
+    is_doubtful: AtomicBool,
     /// How many mounts have it as their place.
     mounts: AtomicU32,
     /// Whether what was found in it is remembered: it stands in a table itself (or is a root), and its inode allows it. A folder that is
@@ -129,6 +131,7 @@ impl Dentry {
             place: SpinLock::new(Place { parent, name }),
             is_removed: AtomicBool::new(false),
             was_used: AtomicBool::new(false),
+            is_doubtful: AtomicBool::new(false),
             mounts: AtomicU32::new(0),
             keeps_names,
             content,
@@ -196,6 +199,7 @@ impl Dentry {
     pub fn cached(&self, name: &[u8]) -> Cached {
         let Ok(folder) = self.folder() else { return Cached::Unknown };
         match folder.names.lock().entries.get(name) {
+            Some(Some(dentry)) if dentry.is_doubtful.load(Ordering::Acquire) => Cached::Unknown,
             Some(Some(dentry)) => {
                 dentry.was_used.store(true, Ordering::Relaxed);
                 Cached::Present(dentry.clone())
@@ -266,16 +270,47 @@ impl Dentry {
     /// Asks the inode; the folder's lock is held.
     fn ask<'a>(self: &'a Arc<Self>, name: &'a [u8]) -> Io<'a, Arc<Dentry>> {
         match self.inode.lookup(name).now() {
-            Ok(answer) => Io::ready(answer.map(|inode| self.adopt(name, inode))),
+            Ok(answer) => Io::ready(self.answered(name, answer, false)),
             Err(waiting) => Io::wait(async move {
                 let answer = waiting.await;
-                if let Err(Errno::ENOENT) = answer
-                    && self.keeps_names
-                {
-                    self.remember(Arc::from(name), None);
-                }
-                answer.map(|inode| self.adopt(name, inode))
+                self.answered(name, answer, true)
             }),
+        }
+    }
+
+    /// Remembers what the inode said; that a name is absent only if it had to be waited for.
+    fn answered(self: &Arc<Self>, name: &[u8], answer: Result<Arc<dyn Inode>>, was_late: bool) -> Result<Arc<Dentry>> {
+        if let Some(doubtful) = self.doubtful(name) {
+            match &answer {
+                Ok(inode) if inode.core().number == doubtful.inode.core().number => {
+                    doubtful.is_doubtful.store(false, Ordering::Release);
+                    return Ok(doubtful);
+                }
+                Ok(_) | Err(Errno::ENOENT) => self.removed(name),
+                Err(_) => {}
+            }
+        }
+        if let Err(Errno::ENOENT) = answer
+            && was_late
+            && self.keeps_names
+        {
+            self.remember(Arc::from(name), None);
+        }
+        answer.map(|inode| self.adopt(name, inode))
+    }
+
+    fn doubtful(&self, name: &[u8]) -> Option<Arc<Dentry>> {
+        let folder = self.folder().ok()?;
+        let entry = folder.names.lock().entries.get(name).cloned().flatten();
+        entry.filter(|entry| entry.is_doubtful.load(Ordering::Acquire))
+    }
+
+    /// Begins to add a name: that it is absent is not certain any more. The folder's lock is held.
+    pub(crate) fn adding(&self, name: &[u8]) {
+        let Ok(folder) = self.folder() else { return };
+        let mut names = folder.names.lock();
+        if let Some(None) = names.entries.get(name) {
+            names.remove(name);
         }
     }
 
@@ -379,6 +414,32 @@ impl Dentry {
     /// Whether nobody but its folder's table and one more holds it. The table's lock is held.
     fn is_unused(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) == 2
+    }
+}
+
+/// Entries that are about to be removed or moved. An operation may be dropped, or fail, when the file system has done part of it: then
+/// nobody knows whether the names are still there, and they are asked for again.
+pub(crate) struct Doubt<'a> {
+    entries: [Option<&'a Arc<Dentry>>; 2],
+}
+
+impl<'a> Doubt<'a> {
+    /// The folders' locks are held.
+    pub(crate) fn about(one: &'a Arc<Dentry>, other: Option<&'a Arc<Dentry>>) -> Doubt<'a> {
+        Doubt { entries: [Some(one), other] }
+    }
+
+    /// All was done, and the names are noted as they are now.
+    pub(crate) fn settle(mut self) {
+        self.entries = [None, None];
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        for entry in self.entries.into_iter().flatten() {
+            entry.is_doubtful.store(true, Ordering::Release);
+        }
     }
 }
 

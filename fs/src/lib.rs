@@ -31,6 +31,7 @@ pub mod inode;
 pub mod io;
 pub mod locks;
 pub mod mount;
+mod mount_table;
 pub mod operations;
 pub mod page_cache;
 pub mod path;

@@ -247,6 +247,9 @@ impl<'a> Walker<'a> {
         {
             return Err(Errno::ELOOP);
         }
+        if self.is_last() && self.is_trap(&dentry) {
+            return Err(Errno::EACCES);
+        }
         if let Some(place) = dentry.inode().magic_link() {
             if self.flags.contains(WalkFlags::NO_MAGIC_LINKS) {
                 return Err(Errno::ELOOP);
@@ -266,6 +269,14 @@ impl<'a> Walker<'a> {
         let target = dentry.remember_link(&target?);
         self.link_read(&target)?;
         Ok(None)
+    }
+
+    /// As /proc/sys/fs/protected_symlinks: in a sticky folder that all may write, such as /tmp, only one's own link is followed, or one
+    /// of the folder's owner.
+    fn is_trap(&self, link: &Dentry) -> bool {
+        let folder = self.current.inode().permissions();
+        let owner = link.inode().permissions().uid;
+        folder.mode & 0o1002 == 0o1002 && owner != self.caller.credentials.fsuid && owner != folder.uid
     }
 
     /// Goes on along the target of a link, and then along what was left of the path.

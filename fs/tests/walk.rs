@@ -133,6 +133,20 @@ fn in_a_sticky_folder_one_removes_only_what_one_owns() {
 }
 
 #[test]
+fn in_a_sticky_folder_others_links_are_not_followed() {
+    let mut world = world();
+    world.chmod("m", 0o1777).expect("root may");
+    world.symlink("/d/e/f", "m/roots").expect("made");
+    world.become_user(1000, 1000);
+    world.symlink("/d/e/f", "m/mine").expect("everybody may");
+    assert_eq!(world.read("m/mine"), Ok(b"content".to_vec()));
+    assert_eq!(world.read("m/roots"), Ok(b"content".to_vec()), "the folder is root's too");
+    world.become_user(1001, 1001);
+    assert_eq!(world.read("m/mine"), Err(Errno::EACCES));
+    assert_eq!(world.readlink("m/mine"), Ok("/d/e/f".into()));
+}
+
+#[test]
 fn a_set_group_id_folder_hands_its_group_on() {
     let mut world = world();
     world.chmod("m", 0o2777).expect("root may");
@@ -248,6 +262,26 @@ fn a_bind_mount_shows_the_same_and_a_recursive_one_also_what_is_mounted_below() 
     run(world.caller().bind_mount(at("d/e/inside"), at("file"), false)).expect("a file can be bound too");
     assert_eq!(world.read("file"), Ok(b"i".to_vec()));
     assert_eq!(run(world.caller().bind_mount(at("d"), at("file"), false)), Err(Errno::ENOTDIR));
+}
+
+#[test]
+fn the_mounts_are_told_as_a_root_sees_them() {
+    let world = world();
+    world.mkdir("m x").expect("made");
+    let flags = MountFlags::NOSUID | MountFlags::READ_ONLY;
+    run(world.caller().mount(empty(), b"a disk", flags, At::working_directory(b"m x"))).expect("mounted");
+    let at = |path: &'static str| At::working_directory(path.as_bytes());
+    run(world.caller().bind_mount(at("d/e"), at("m"), false)).expect("bound");
+    let text = |root: &Path| String::from_utf8(world.context.mounts().mounts_text(root)).expect("ASCII");
+    assert_eq!(
+        text(&world.context.root()),
+        "test / tmpfs rw 0 0\na\\040disk /m\\040x tmpfs ro,nosuid 0 0\ntest /m tmpfs rw 0 0\n"
+    );
+    assert_eq!(text(&walk(&world, "m").expect("there")), "test / tmpfs rw 0 0\n");
+    let info = world.context.mounts().mount_info_text(&world.context.root());
+    let info = String::from_utf8(info).expect("ASCII");
+    let fields: Vec<_> = info.lines().nth(2).expect("three mounts").split(' ').skip(3).collect();
+    assert_eq!(fields, ["/d/e", "/m", "rw", "-", "tmpfs", "test", "rw"]);
 }
 
 #[test]

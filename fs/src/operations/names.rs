@@ -3,6 +3,7 @@
 //! Next: `rename.rs`.
 
 use crate::context::{At, Caller};
+use crate::dentry::Doubt;
 use crate::inode::{Kind, NewNode};
 use crate::path::{PATH_MAX, Path};
 use crate::permission::{Access, Capabilities, check, check_removal};
@@ -82,6 +83,7 @@ impl Caller<'_> {
         }
         self.check_may_add(&parent)?;
         let owner = self.new_owner(&parent, kind, mode);
+        parent.dentry.adding(name);
         let inode = parent.inode().create(name, node, owner).await?;
         let dentry = parent.dentry.adopt(name, inode);
         drop(lock);
@@ -119,6 +121,7 @@ impl Caller<'_> {
             return Err(Errno::ENOENT);
         }
         self.check_may_add(&parent)?;
+        parent.dentry.adding(name);
         parent.inode().link(name, old.inode()).await?;
         parent.dentry.adopt(name, old.inode().clone());
         drop(lock);
@@ -156,8 +159,10 @@ impl Caller<'_> {
         if entry.is_mount_point() {
             return Err(Errno::EBUSY);
         }
+        let doubt = Doubt::about(&entry, None);
         parent.inode().unlink(name).await?;
         parent.dentry.removed(name);
+        doubt.settle();
         drop(lock);
         Ok(())
     }
@@ -188,8 +193,10 @@ impl Caller<'_> {
         }
         // Nobody adds an entry while it is being removed.
         let entry_lock = entry.lock().await?;
+        let doubt = Doubt::about(&entry, None);
         parent.inode().remove_directory(name).await?;
         parent.dentry.removed(name);
+        doubt.settle();
         drop(entry_lock);
         drop(lock);
         Ok(())

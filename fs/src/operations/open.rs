@@ -97,6 +97,7 @@ impl Caller<'_> {
         }
         self.check_may_add(&parent)?;
         let owner = self.new_owner(&parent, Kind::Regular, mode);
+        parent.dentry.adding(walker.last());
         let inode = parent.inode().create(walker.last(), NewNode::Regular, owner).await?;
         let dentry = parent.dentry.adopt(walker.last(), inode);
         drop(lock);

@@ -9,7 +9,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use crate::context::{At, Caller};
-use crate::dentry::{Dentry, FolderGuard};
+use crate::dentry::{Dentry, Doubt, FolderGuard};
 use crate::inode::RenameMode;
 use crate::path::Path;
 use crate::permission::{Access, check, check_removal};
@@ -95,8 +95,11 @@ impl Caller<'_> {
         self.check_may_move(old, &source, new)?;
         let Some(target) = target else {
             self.check_may_add(&new.folder)?;
+            new.folder.dentry.adding(new.name());
+            let doubt = Doubt::about(&source, None);
             old.folder.inode().rename(old.name(), new.folder.inode(), new.name(), mode).await?;
             old.folder.dentry.moved(&source, &new.folder.dentry, new.name());
+            doubt.settle();
             return Ok(());
         };
         check_removal(self.credentials, &**new.folder.inode(), &**target.inode())?;
@@ -117,14 +120,18 @@ impl Caller<'_> {
             return Err(Errno::EBUSY);
         }
         if mode == RenameMode::Exchange {
+            let doubt = Doubt::about(&source, Some(&target));
             old.folder.inode().rename(old.name(), new.folder.inode(), new.name(), mode).await?;
             Dentry::exchanged(&source, &target);
+            doubt.settle();
             return Ok(());
         }
         // Nobody adds an entry to a folder while it is being replaced.
+        let doubt = Doubt::about(&source, Some(&target));
         let target_lock = if target.is_directory() { Some(target.lock().await?) } else { None };
         old.folder.inode().rename(old.name(), new.folder.inode(), new.name(), mode).await?;
         old.folder.dentry.moved(&source, &new.folder.dentry, new.name());
+        doubt.settle();
         drop(target_lock);
         Ok(())
     }
