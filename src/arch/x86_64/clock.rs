@@ -120,7 +120,7 @@ impl Sample {
                 best = next;
             }
         }
-        // The reference was read about a quarter into the attempt... half way is within a microsecond, and the same at both ends.
+        // The middle of the attempt: what that is off by is the same at both ends, and cancels out.
         best.1.tsc -= best.0 / 2;
         best.1
     }

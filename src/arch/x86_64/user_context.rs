@@ -30,7 +30,7 @@ pub struct GeneralRegisters {
 
 /// Everything that user mode can see of the CPU but its vector registers.
 ///
-/// Any value is safe to enter user mode with: [`enter_user`](super::enter_user) masks the flags and refuses an instruction
+/// Any value is safe to enter user mode with: `enter_user` masks the flags and refuses an instruction
 /// pointer outside the user half.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
