@@ -35,6 +35,12 @@ const INCOMING: usize = 1024;
 /// The least time between two drawings.
 const FRAME: Duration = Duration::from_millis(16);
 
+/// How many lines are drawn before others get their turn.
+const LINES_AT_ONCE: usize = 4;
+
+/// How many kilobytes are interpreted before it is seen whether it is time to draw.
+const PARTS_AT_ONCE: usize = 32;
+
 /// A screen and a keyboard.
 pub struct Screen {
     state: SpinLock<State>,
@@ -107,13 +113,19 @@ impl Screen {
                 })
                 .await;
             }
-            while self.show_some(&mut terminal) {
-                is_drawn = false;
+            let mut parts = 0;
+            while parts < PARTS_AT_ONCE && self.show_some(&mut terminal) {
+                (is_drawn, parts) = (false, parts + 1);
                 self.writable.wake_all();
+            }
+            if parts == PARTS_AT_ONCE {
+                self.work.notify();
             }
             let now = timers.now();
             if !is_drawn && now >= next_drawing {
-                terminal.flush();
+                while terminal.flush_some(LINES_AT_ONCE) {
+                    executor::yield_now().await;
+                }
                 (is_drawn, next_drawing) = (true, now.saturating_add(FRAME));
             }
             executor::yield_now().await;

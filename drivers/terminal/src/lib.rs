@@ -99,6 +99,11 @@ impl Terminal {
 
     /// Draws what has changed.
     pub fn flush(&mut self) {
+        while self.flush_some(usize::MAX) {}
+    }
+
+    /// Draws what has changed in at most so many lines; whether there is more to draw.
+    pub fn flush_some(&mut self, most: usize) -> bool {
         if self.painter.take_stale() {
             self.shadow.fill(Cell::UNKNOWN);
             self.grid.touch_all();
@@ -110,28 +115,38 @@ impl Terminal {
             }
             self.drawn_cursor = cursor;
         }
-        let columns = self.grid.columns();
+        let mut drawn = 0;
         for row in 0..self.grid.rows() {
-            if !self.grid.take_touched(row) {
-                continue;
+            if drawn == most {
+                return true;
             }
-            let shadow = &mut self.shadow[row * columns..(row + 1) * columns];
-            let mut column = 0;
+            if self.grid.take_touched(row) {
+                self.draw_row(row);
+                drawn += 1;
+            }
+        }
+        false
+    }
+
+    /// Draws the cells of a row that differ from what is on the screen.
+    fn draw_row(&mut self, row: usize) {
+        let (cursor, columns) = (self.drawn_cursor, self.grid.columns());
+        let shadow = &mut self.shadow[row * columns..(row + 1) * columns];
+        let mut column = 0;
+        while column < columns {
+            let start = column;
             while column < columns {
-                let start = column;
-                while column < columns {
-                    let cell = shown(&self.grid, cursor, row, column);
-                    if shadow[column] == cell {
-                        break;
-                    }
-                    shadow[column] = cell;
-                    column += 1;
+                let cell = shown(&self.grid, cursor, row, column);
+                if shadow[column] == cell {
+                    break;
                 }
-                if start < column {
-                    self.painter.draw(row, start, &shadow[start..column]);
-                }
+                shadow[column] = cell;
                 column += 1;
             }
+            if start < column {
+                self.painter.draw(row, start, &shadow[start..column]);
+            }
+            column += 1;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Draws cells into a frame buffer.
 //!
-//! A run of cells is composed in memory, one row of pixels after the other, and copied out in one go for each; the frame buffer
-//! is never read. Between the colours of a cell lie 16 steps, computed once for a pair of colours, by which the font's edges are
+//! A run of cells is composed in memory, cell by cell, and copied out row of pixels by row of pixels; the frame buffer is never
+//! read. Between the colours of a cell lie 16 steps, computed once for a pair of colours, by which the font's edges are
 //! smoothed.
 //!
 //! Next: `glyphs.rs`.
@@ -12,7 +12,7 @@ use drivers::display::{FrameBuffer, PixelFormat};
 use drivers::{Errno, Result};
 
 use crate::cell::Cell;
-use crate::glyphs::Font;
+use crate::glyphs::{Font, Glyph};
 
 /// Red, green and blue.
 pub type Colour = [u8; 3];
@@ -101,7 +101,7 @@ pub struct Painter {
     frame: FrameBuffer,
     font: Font,
     palette: Vec<Colour>,
-    /// A line of pixels under construction.
+    /// A line of characters under construction: as many rows of pixels as a character is high.
     line: Vec<u8>,
     /// The steps between two colours, and which two.
     steps: [[u8; 4]; STEPS],
@@ -120,14 +120,14 @@ impl Painter {
         if !is_sound(&frame) {
             return Err(Errno::ENODEV);
         }
+        let font = Font::for_width(frame.width);
         let mut line = Vec::new();
-        let len = frame.width * frame.format.bytes;
+        let len = frame.width * frame.format.bytes * font.height();
         line.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
         line.resize(len, 0);
         let mut palette = Vec::new();
         palette.try_reserve_exact(256).map_err(|_| Errno::ENOMEM)?;
         palette.extend((0..=255).map(standard));
-        let font = Font::for_width(frame.width);
         Ok(Painter { frame, font, palette, line, steps: [[0; 4]; STEPS], steps_of: None, is_stale: false })
     }
 
@@ -164,7 +164,7 @@ impl Painter {
         let bytes = self.frame.format.bytes;
         self.line.chunks_exact_mut(bytes).for_each(|place| place.copy_from_slice(&black[..bytes]));
         for y in 0..self.frame.height {
-            self.frame.pixels.blit(y * self.frame.pitch, &self.line);
+            self.frame.pixels.blit(y * self.frame.pitch, &self.line[..self.frame.width * bytes]);
         }
     }
 
@@ -175,21 +175,41 @@ impl Painter {
             return;
         }
         let (bytes, font) = (self.frame.format.bytes, self.font);
+        for (index, cell) in cells.iter().enumerate() {
+            self.prepare_steps(cell);
+            self.compose(index * font.width() * bytes, cell);
+        }
         let start = row * font.height() * self.frame.pitch + column * font.width() * bytes;
         let len = cells.len() * font.width() * bytes;
-        for y in 0..font.height() {
-            for (index, cell) in cells.iter().enumerate() {
-                self.prepare_steps(cell);
-                let place = index * font.width() * bytes;
-                let pixels = &mut self.line[place..place + font.width() * bytes];
-                let is_line = cell.look.is_underlined && y + 2 == font.height();
-                let glyph = font.glyph(cell.character);
-                for (x, pixel) in pixels.chunks_exact_mut(bytes).enumerate() {
-                    let level = if is_line { 255 } else { font.coverage(glyph, x, y) };
-                    pixel.copy_from_slice(&self.steps[usize::from(level) * STEPS / 256][..bytes]);
+        for (y, pixels) in self.line.chunks_exact(self.frame.width * bytes).enumerate() {
+            self.frame.pixels.blit(start + y * self.frame.pitch, &pixels[..len]);
+        }
+    }
+
+    /// Composes a cell in `line`, `place` bytes from the left.
+    fn compose(&mut self, place: usize, cell: &Cell) {
+        let (bytes, font) = (self.frame.format.bytes, self.font);
+        let glyph = font.glyph(cell.character);
+        for (y, row) in self.line.chunks_exact_mut(self.frame.width * bytes).enumerate() {
+            let pixels = row[place..place + font.width() * bytes].chunks_exact_mut(bytes);
+            if cell.look.is_underlined && y + 2 == font.height() {
+                pixels.for_each(|pixel| pixel.copy_from_slice(&self.steps[STEPS - 1][..bytes]));
+                continue;
+            }
+            match glyph {
+                Glyph::Raster(raster) => {
+                    let levels = raster.get(y * font.width()..).unwrap_or(&[]);
+                    for (pixel, level) in pixels.zip(levels) {
+                        pixel.copy_from_slice(&self.steps[usize::from(*level) * STEPS / 256][..bytes]);
+                    }
+                }
+                _ => {
+                    for (x, pixel) in pixels.enumerate() {
+                        let level = font.coverage(glyph, x, y);
+                        pixel.copy_from_slice(&self.steps[usize::from(level) * STEPS / 256][..bytes]);
+                    }
                 }
             }
-            self.frame.pixels.blit(start + y * self.frame.pitch, &self.line[..len]);
         }
     }
 
