@@ -2,7 +2,15 @@
 //!
 //! A channel is a pair of bounded queues. Reading and writing never wait; waiting is the caller's, on the two wait queues.
 //!
+//! Beside the contract: [`FakeChannel`], whose other side a test plays, and `conformance`, the suite that drivers run on themselves.
+//!
 //! Next: `input.rs`.
+
+#[doc(hidden)]
+pub mod conformance;
+mod fake;
+
+pub use fake::FakeChannel;
 
 use executor::sync::WaitQueue;
 

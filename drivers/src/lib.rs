@@ -6,7 +6,7 @@
 //! `ramdisk` is the one to copy.
 //!
 //! Device classes: [`block`] (disks), [`console`] (byte channels such as a serial line), [`input`] (keys), [`display`]
-//! (frame buffers). Each has a conformance suite that every driver runs on itself, and a fake.
+//! (frame buffers). Disks and byte channels each have a conformance suite that every driver runs on itself, and a fake.
 //!
 //! Next: [`block`]. Exercise: which of a driver's values would have to change for it to run on another bus?
 #![cfg_attr(not(test), no_std)]

@@ -201,6 +201,10 @@ impl ByteChannel for Port {
         state.is_connected && state.transmitter.has_room()
     }
 
+    fn unsent(&self) -> usize {
+        self.state.lock().transmitter.unsent()
+    }
+
     fn is_connected(&self) -> bool {
         self.state.lock().is_connected
     }

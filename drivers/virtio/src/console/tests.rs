@@ -1,13 +1,16 @@
 //! The console driver against a fake device.
 
 use std::boxed::Box;
+use std::cell::RefCell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::string::String;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::vec::Vec;
 
 use drivers::console::ByteChannel;
+use drivers::console::conformance::{self, Subject};
 
 use super::*;
 use crate::fake::{FakeDevice, Shape};
@@ -120,6 +123,26 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 #[test]
+fn a_port_is_a_byte_channel() {
+    conformance::check(&mut || {
+        let (host, port) = host_with_port();
+        let host = Rc::new(RefCell::new(host));
+        let far = host.clone();
+        let far_write = move |bytes: &[u8]| {
+            let mut host = host.borrow_mut();
+            let mut sent = 0;
+            while sent < bytes.len() && host.fill(4, &bytes[sent..bytes.len().min(sent + BUFFER_SIZE)]) {
+                sent = bytes.len().min(sent + BUFFER_SIZE);
+            }
+            host.turn();
+            sent
+        };
+        let far_read = move || far.borrow_mut().drain(5);
+        Subject { channel: port, far_write: Box::new(far_write), far_read: Box::new(far_read) }
+    });
+}
+
+#[test]
 fn a_device_without_ports_is_one_channel_that_is_always_connected() {
     let mut host = host(shape(HAS_SIZE, 1));
     let port = host.console.ports().pop().expect("there is one");
@@ -224,8 +247,12 @@ fn a_lone_byte_goes_out_at_once_and_small_writes_are_gathered_while_the_host_is_
     assert!(host.drain_one(5).is_none(), "gathered while the first byte is on its way");
     host.device.give_back(5, head, 0);
     host.turn();
-    let (_, second) = host.drain_one(5).expect("sent when the host was ready");
+    assert_eq!(port.unsent(), 200);
+    let (head, second) = host.drain_one(5).expect("sent when the host was ready");
     assert_eq!(second.len(), 200);
+    host.device.give_back(5, head, 0);
+    host.turn();
+    assert_eq!(port.unsent(), 0);
 }
 
 /// Notes what a reader would find at the moment it is woken.

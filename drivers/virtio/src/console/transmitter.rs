@@ -19,7 +19,8 @@ pub(crate) struct Transmitter {
     ring: Ring,
     memory: Option<DmaBuffer>,
     buffer_size: usize,
-    is_sent: Vec<bool>,
+    /// How much of each buffer the device has; `None` if it has none of it.
+    sent: Vec<Option<usize>>,
     free: Vec<u16>,
     /// A buffer that is being filled, and how far it is.
     gathering: Option<(u16, usize)>,
@@ -30,7 +31,7 @@ impl Transmitter {
     pub(crate) fn new(ring: Ring, buffer_size: usize) -> Transmitter {
         let count = usize::from(ring.size());
         let free = Vec::with_capacity(count);
-        Transmitter { ring, memory: None, buffer_size, is_sent: vec![false; count], free, gathering: None }
+        Transmitter { ring, memory: None, buffer_size, sent: vec![None; count], free, gathering: None }
     }
 
     /// Takes memory for the buffers.
@@ -56,9 +57,7 @@ impl Transmitter {
     pub(crate) fn collect(&mut self) -> core::result::Result<(bool, bool), Violation> {
         let mut is_any = false;
         while let Some(used) = self.ring.take()? {
-            if !core::mem::replace(&mut self.is_sent[usize::from(used.head)], false) {
-                return Err(Violation::UnknownHead);
-            }
+            self.sent[usize::from(used.head)].take().ok_or(Violation::UnknownHead)?;
             self.free.push(used.head);
             is_any = true;
         }
@@ -72,7 +71,13 @@ impl Transmitter {
 
     /// Whether the device has sent everything.
     pub(crate) fn is_idle(&self) -> bool {
-        self.gathering.is_none() && self.free.len() == self.is_sent.len()
+        self.gathering.is_none() && self.free.len() == self.sent.len()
+    }
+
+    /// How many bytes the device has not sent yet.
+    pub(crate) fn unsent(&self) -> usize {
+        let gathered = self.gathering.map_or(0, |(_, len)| len);
+        gathered + self.sent.iter().flatten().sum::<usize>()
     }
 
     /// Writes bytes as far as there is room. The second is whether the device wants its doorbell rung.
@@ -103,7 +108,7 @@ impl Transmitter {
 
     /// Sends what was gathered, if the device has nothing else to do. Whether it wants its doorbell rung.
     fn flush(&mut self) -> bool {
-        let in_flight = self.is_sent.iter().any(|is_sent| *is_sent);
+        let in_flight = self.sent.iter().any(Option::is_some);
         if !in_flight && let Some((buffer, len)) = self.gathering.take() {
             self.send(buffer, len);
         }
@@ -120,7 +125,7 @@ impl Transmitter {
         let Some(memory) = &self.memory else { return };
         let address = DmaAddr(memory.device_address().0 + (usize::from(buffer) * self.buffer_size) as u64);
         self.ring.set_descriptor(buffer, Descriptor { address, len: len as u32, flags: 0, next: 0 });
-        self.is_sent[usize::from(buffer)] = true;
+        self.sent[usize::from(buffer)] = Some(len);
         self.ring.offer(buffer);
     }
 }
