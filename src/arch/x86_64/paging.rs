@@ -2,7 +2,7 @@
 //!
 //! A table is 512 entries of eight bytes; four levels of them translate 48 bits of address (Intel SDM vol. 3, 4.5). The
 //! entry format is plain data and is shared by `arch::host`, whose software walk reads the very same tables; only
-//! [`activate`] and the flushes touch the hardware.
+//! [`activate`] and the flushes touch the hardware, and are counted.
 //!
 //! Bits that the hardware ignores carry what the kernel wants to know of a page:
 //!
@@ -16,6 +16,8 @@
 //! * `HIDDEN`: with P clear, a page that is resident but may not be touched (`PROT_NONE`).
 //!
 //! Next: `src/mm/page_table.rs`, the tables made of these entries.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Entries in one table.
 pub const ENTRIES: usize = 512;
@@ -228,11 +230,43 @@ mod hardware {
     }
 }
 
-#[cfg(target_os = "none")]
-pub use hardware::{activate, active_root, direct_map, direct_map_physical, flush_page};
-
 #[cfg(not(target_os = "none"))]
-pub use crate::arch::host::{activate, active_root, direct_map, direct_map_physical, flush_page};
+use crate::arch::host as hardware;
+
+pub use hardware::{active_root, direct_map, direct_map_physical};
+
+static SWITCHES: AtomicU64 = AtomicU64::new(0);
+static PAGE_FLUSHES: AtomicU64 = AtomicU64::new(0);
+
+/// Counts one. Not a locked addition: a number for benchmarks may lose a count to another CPU.
+#[inline]
+fn count(counter: &AtomicU64) {
+    counter.store(counter.load(Relaxed) + 1, Relaxed);
+}
+
+/// How often a CPU was given a page table, or told to forget all user translations.
+pub fn switches() -> u64 {
+    SWITCHES.load(Relaxed)
+}
+
+/// How often a CPU was told to forget the translation of one page.
+pub fn page_flushes() -> u64 {
+    PAGE_FLUSHES.load(Relaxed)
+}
+
+/// Makes `root` the page table of this CPU; every translation of user addresses is forgotten.
+#[inline]
+pub fn activate(root: u64) {
+    count(&SWITCHES);
+    hardware::activate(root);
+}
+
+/// Forgets this CPU's translation of the page at `address`.
+#[inline]
+pub fn flush_page(address: usize) {
+    count(&PAGE_FLUSHES);
+    hardware::flush_page(address);
+}
 
 /// Forgets every user translation of this CPU.
 #[inline]
