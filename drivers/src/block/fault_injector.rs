@@ -7,6 +7,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::fmt;
 use core::ops::RangeInclusive;
 use core::str::FromStr;
 use core::time::Duration;
@@ -137,6 +138,35 @@ impl FromStr for Faults {
     }
 }
 
+/// The words that [`FromStr`] understands.
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Faults::default() {
+            return f.write_str("off");
+        }
+        let mut gap = "";
+        if let Some(delay) = self.delay {
+            write!(f, "delay={}us", delay.as_micros())?;
+            gap = " ";
+        }
+        if let Some(failing) = &self.failing {
+            match failing {
+                Which::All => write!(f, "{gap}eio=all")?,
+                Which::Nth(nth) => write!(f, "{gap}eio=nth:{nth}")?,
+                Which::Every(nth) => write!(f, "{gap}eio=every:{nth}")?,
+                Which::Sectors(bad) => write!(f, "{gap}eio=sectors:{}-{}", bad.start(), bad.end())?,
+            }
+            gap = " ";
+        }
+        match self.only {
+            Some(Operation::Read) => write!(f, "{gap}on=reads"),
+            Some(Operation::Write) => write!(f, "{gap}on=writes"),
+            Some(Operation::Flush) => write!(f, "{gap}on=flushes"),
+            None => Ok(()),
+        }
+    }
+}
+
 fn parse_duration(text: &str) -> Option<Duration> {
     if let Some(number) = text.strip_suffix("ms") {
         number.parse().ok().map(Duration::from_millis)
@@ -246,6 +276,18 @@ mod tests {
         assert_eq!(outcomes("eio=sectors:1-2"), ".EE...");
         assert_eq!(outcomes("eio=nth:2 on=writes"), "...E..");
         assert_eq!(outcomes("eio=every:0"), "......");
+    }
+
+    #[test]
+    fn what_is_shown_can_be_set_again() {
+        for text in ["off", "delay=50000us", "eio=all", "delay=7us eio=nth:5 on=reads", "eio=sectors:1-20 on=writes"] {
+            let faults: Faults = text.parse().expect("good faults");
+            assert_eq!(alloc::format!("{faults}"), text);
+        }
+        assert_eq!(
+            "delay=2s,eio=every:3".parse::<Faults>().map(|faults| alloc::format!("{faults}")).as_deref(),
+            Ok("delay=2000000us eio=every:3")
+        );
     }
 
     #[test]
