@@ -3,11 +3,14 @@
 mod support;
 
 use std::fs::{File, Permissions};
+use std::future::Future;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
+use drivers::block::{FakeDisk, Pick};
 use fs::{Errno, FileSystem, Kind};
 use support::*;
 
@@ -340,4 +343,50 @@ fn an_inode_is_one_while_it_lives_and_all_memory_is_given_back() {
     compare(&root, &folder, true);
     drop((small, other, root, volume));
     assert_eq!(std::sync::Arc::strong_count(&disk), 1, "the volume is gone");
+}
+
+#[test]
+fn those_who_wait_for_the_same_blocks_find_the_same_inodes() {
+    if !has_tools() {
+        return;
+    }
+    let folder = source("together");
+    let image = make_image(&folder, 24_576, &["-t", "ext4", "-b", "4096"]);
+    // By hand: requests are done in an order of our choosing, long after they were made.
+    let disk = std::sync::Arc::new(FakeDisk::with_content(std::fs::read(image).unwrap()).by_hand());
+    let mut random = Random(3);
+    let mut drive = |work: &mut dyn FnMut(&mut Context<'_>) -> bool| {
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..10_000 {
+            if work(&mut context) {
+                return;
+            }
+            disk.complete(Pick::Nth(random.below(1000)));
+        }
+        panic!("it hangs");
+    };
+    let mut mounting = Box::pin(ext4::mount(disk.clone(), &PAGES, 0x700, ext4::Limits::default()));
+    let mut volume = None;
+    drive(&mut |context| match mounting.as_mut().poll(context) {
+        Poll::Ready(mounted) => volume.replace(mounted.unwrap()).is_none(),
+        Poll::Pending => false,
+    });
+    let root = volume.as_ref().unwrap().root();
+    let names: Vec<String> = ["small", "sparse", "many", "a", "page", "small"].map(String::from).to_vec();
+    let mut lookups: Vec<_> = names.iter().map(|name| (root.lookup(name.as_bytes()), None)).collect();
+    drive(&mut |context| {
+        for (lookup, found) in &mut lookups {
+            if found.is_none()
+                && let Poll::Ready(inode) = std::pin::Pin::new(lookup).poll(context)
+            {
+                *found = Some(inode.unwrap());
+            }
+        }
+        lookups.iter().all(|(_, found)| found.is_some())
+    });
+    let found: Vec<_> = lookups.into_iter().map(|(_, found)| found.unwrap()).collect();
+    assert!(std::sync::Arc::ptr_eq(&found[0], &found[5]));
+    for (name, inode) in names.iter().zip(&found) {
+        assert_eq!(inode.metadata().attributes.size, walk(&root, name).unwrap().metadata().attributes.size, "{name}");
+    }
 }
