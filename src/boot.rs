@@ -132,16 +132,5 @@ impl CommandLine {
 }
 
 /// Words of the command line that mean something to the kernel itself.
-const OWN_WORDS: &[&[u8]] = &[
-    b"quiet",
-    b"debug",
-    b"loglevel",
-    b"ignore_loglevel",
-    b"console",
-    b"audit",
-    b"panic",
-    b"root",
-    b"ro",
-    b"rw",
-    b"rootfstype",
-];
+const OWN_WORDS: &[&[u8]] =
+    &[b"quiet", b"debug", b"loglevel", b"ignore_loglevel", b"console", b"audit", b"panic", b"root", b"ro", b"rw", b"rootfstype"];
