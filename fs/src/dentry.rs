@@ -17,11 +17,13 @@
 //!
 //! Next: `mount.rs`. Exercise: why does a folder whose answers come at once not remember that a name is absent?
 
+mod doubt;
+mod eviction;
+
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use executor::sync::{Mutex, MutexGuard, SpinLock};
 use hashbrown::HashMap;
@@ -29,8 +31,10 @@ use hashbrown::HashMap;
 use crate::inode::Kind;
 use crate::{Errno, Inode, Io, Result};
 
-/// More dentries than this are kept only while they are in use.
-const CACHED_AT_MOST: usize = 32_768;
+pub(crate) use doubt::Doubt;
+pub use eviction::shrink;
+use eviction::{LIVE, enqueue};
+
 /// So many names of one folder are remembered as absent.
 const ABSENT_AT_MOST: usize = 256;
 
@@ -410,37 +414,6 @@ impl Dentry {
             }
         }
     }
-
-    /// Whether nobody but its folder's table and one more holds it. The table's lock is held.
-    fn is_unused(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) == 2
-    }
-}
-
-/// Entries that are about to be removed or moved. An operation may be dropped, or fail, when the file system has done part of it: then
-/// nobody knows whether the names are still there, and they are asked for again.
-pub(crate) struct Doubt<'a> {
-    entries: [Option<&'a Arc<Dentry>>; 2],
-}
-
-impl<'a> Doubt<'a> {
-    /// The folders' locks are held.
-    pub(crate) fn about(one: &'a Arc<Dentry>, other: Option<&'a Arc<Dentry>>) -> Doubt<'a> {
-        Doubt { entries: [Some(one), other] }
-    }
-
-    /// All was done, and the names are noted as they are now.
-    pub(crate) fn settle(mut self) {
-        self.entries = [None, None];
-    }
-}
-
-impl Drop for Doubt<'_> {
-    fn drop(&mut self) {
-        for entry in self.entries.into_iter().flatten() {
-            entry.is_doubtful.store(true, Ordering::Release);
-        }
-    }
 }
 
 impl Drop for Dentry {
@@ -451,66 +424,5 @@ impl Drop for Dentry {
         while let Some(last) = parent.and_then(Arc::into_inner) {
             parent = last.place.lock().parent.take();
         }
-    }
-}
-
-/// How many dentries there are.
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-/// Those that stand in a table, oldest first, to be taken out again.
-static QUEUE: SpinLock<VecDeque<Weak<Dentry>>> = SpinLock::new(VecDeque::new());
-
-/// Lines a new dentry up, and looks at the two that have waited longest: keeps the queue about as long as the cache.
-fn enqueue(dentry: &Arc<Dentry>) {
-    QUEUE.lock().push_back(Arc::downgrade(dentry));
-    let is_too_many = LIVE.load(Ordering::Relaxed) > CACHED_AT_MOST;
-    for _ in 0..2 {
-        let oldest = QUEUE.lock().pop_front();
-        let Some(oldest) = oldest else { return };
-        if oldest.strong_count() > 0 && !(is_too_many && evict(&oldest)) {
-            QUEUE.lock().push_back(oldest);
-        }
-    }
-}
-
-/// Takes at least `wanted` unused dentries out of the cache if it can; returns how many.
-pub fn shrink(wanted: usize) -> usize {
-    let mut evicted = 0;
-    // Twice around: the first time a dentry that was used since gets its second chance.
-    let mut looks = 2 * QUEUE.lock().len();
-    while evicted < wanted && looks > 0 {
-        looks -= 1;
-        let oldest = QUEUE.lock().pop_front();
-        let Some(oldest) = oldest else { break };
-        if oldest.strong_count() == 0 {
-            continue;
-        }
-        if evict(&oldest) {
-            evicted += 1;
-        } else {
-            QUEUE.lock().push_back(oldest);
-        }
-    }
-    evicted
-}
-
-fn evict(dentry: &Weak<Dentry>) -> bool {
-    let Some(dentry) = dentry.upgrade() else { return true };
-    if dentry.was_used.swap(false, Ordering::Relaxed) {
-        return false;
-    }
-    let Some(parent) = dentry.parent() else { return true };
-    let Ok(folder) = parent.folder() else { return true };
-    let name = dentry.name();
-    let mut names = folder.names.lock();
-    match names.entries.get(&name) {
-        Some(Some(entry)) if Arc::ptr_eq(entry, &dentry) => {
-            let is_unused = dentry.is_unused();
-            let entry = if is_unused { names.remove(&name) } else { None };
-            drop(names);
-            drop(entry);
-            is_unused
-        }
-        // It left its table by another way.
-        _ => true,
     }
 }

@@ -17,9 +17,12 @@
 //!
 //! For file systems that live in memory ([`PageCache::in_memory`]) the cache *is* the storage: nothing is ever dirty or reclaimed.
 //!
-//! Next: `regular_file.rs`. Exercise: what would a reader see if truncation freed pages before it shrank the size?
+//! Next: `page_cache/write_back.rs`, `page_cache/reclaim.rs`, then `regular_file.rs`. Exercise: what would a reader see if truncation freed pages before it shrank the size?
 
-use alloc::collections::{BTreeMap, VecDeque};
+mod reclaim;
+mod write_back;
+
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -30,6 +33,9 @@ use executor::sync::{Mutex, SpinLock};
 
 use crate::inode::Inode;
 use crate::{Errno, Io, PAGE_SIZE, Page, PageSource, Result};
+
+pub use reclaim::reclaim;
+pub use write_back::write_back_all;
 
 /// The most pages one load reads.
 pub const READ_AHEAD_AT_MOST: usize = 32;
@@ -308,60 +314,6 @@ impl PageCache {
         Ok(fresh)
     }
 
-    /// Notes that a page was changed.
-    pub fn mark_dirty(&self, index: u64) {
-        if self.is_storage {
-            return;
-        }
-        let mut state = self.file().state.lock();
-        if let Some(slot) = state.pages.get_mut(&index)
-            && !slot.is_dirty
-        {
-            slot.is_dirty = true;
-            slot.is_reserved = true;
-            state.dirty += 1;
-            DIRTY.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Notes who writes the pages back that were marked dirty, so that [`write_back_all`] finds it.
-    pub fn will_be_written(&self, inode: &Arc<dyn Inode>) {
-        if !self.is_storage && !self.file().is_to_be_written.swap(true, Ordering::AcqRel) {
-            TO_BE_WRITTEN.lock().push_back(Arc::downgrade(inode));
-        }
-    }
-
-    /// How many pages are dirty.
-    pub fn dirty(&self) -> usize {
-        self.file.get().map_or(0, |file| file.state.lock().dirty)
-    }
-
-    /// Writes all dirty pages back.
-    ///
-    /// # Errors
-    ///
-    /// `EIO`, `ENOSPC`: the page that could not be written, and those behind it, stay dirty.
-    ///
-    /// # Cancel safety
-    ///
-    /// A page whose write was not seen to end is dirty again.
-    pub fn write_back<'a>(&'a self, inode: &'a dyn Inode) -> Io<'a, ()> {
-        if self.dirty() == 0 {
-            return Io::ready(Ok(()));
-        }
-        Io::wait(async move {
-            let mut from = 0;
-            while let Some((index, page)) = self.file().take_dirty(from) {
-                let mut unwritten = Unwritten { cache: self, index, is_written: false };
-                self.file().for_mappers(|mapper| mapper.write_protect(index..index + 1));
-                inode.write_page(index, &page).await?;
-                unwritten.is_written = true;
-                from = index + 1;
-            }
-            Ok(())
-        })
-    }
-
     /// Drops everything beyond `size`, which the inode already has, and zeroes the rest of the last page. Returns how many pages
     /// were dropped.
     pub fn cut(&self, size: u64) -> usize {
@@ -392,21 +344,6 @@ impl PageCache {
     }
 }
 
-/// Makes its page dirty again unless it was written.
-struct Unwritten<'a> {
-    cache: &'a PageCache,
-    index: u64,
-    is_written: bool,
-}
-
-impl Drop for Unwritten<'_> {
-    fn drop(&mut self) {
-        if !self.is_written {
-            self.cache.mark_dirty(self.index);
-        }
-    }
-}
-
 impl File {
     /// Puts a page in, unless there is one; returns the one that is there.
     fn insert(self: &Arc<Self>, index: u64, page: Page) -> Page {
@@ -417,9 +354,7 @@ impl File {
         state.pages.insert(index, Slot::new(page.clone()));
         drop(state);
         CACHED.fetch_add(1, Ordering::Relaxed);
-        if !self.is_listed.swap(true, Ordering::AcqRel) {
-            RECLAIMABLE.lock().push_back(Arc::downgrade(self));
-        }
+        self.list();
         page
     }
 
@@ -431,18 +366,6 @@ impl File {
             slot.is_reserved = true;
         }
         page
-    }
-
-    /// The first dirty page from `from` on, clean from now on.
-    fn take_dirty(&self, from: u64) -> Option<(u64, Page)> {
-        let mut state = self.state.lock();
-        let (&index, slot) = state.pages.range_mut(from..).find(|(_, slot)| slot.is_dirty)?;
-        slot.is_dirty = false;
-        slot.is_reserved = false;
-        let page = slot.page.clone();
-        state.dirty -= 1;
-        DIRTY.fetch_sub(1, Ordering::Relaxed);
-        Some((index, page))
     }
 
     fn for_mappers(&self, work: impl Fn(&dyn Mapper)) {
@@ -460,39 +383,6 @@ impl File {
         counter.fetch_sub(pages, Ordering::Relaxed);
         DIRTY.fetch_sub(dirty, Ordering::Relaxed);
     }
-
-    /// Drops up to `wanted` clean pages from the hand on; a page that others hold, or that was used since, stays.
-    fn reclaim(&self, wanted: usize) -> usize {
-        let mut dropped = Vec::new();
-        let mut state = self.state.lock();
-        let start = state.hand;
-        let mut last = None;
-        let mut victims = Vec::new();
-        let State { pages, .. } = &mut *state;
-        for pass in 0..2 {
-            let range = if pass == 0 { start..u64::MAX } else { 0..start };
-            for (&index, slot) in pages.range_mut(range) {
-                if victims.len() == wanted {
-                    break;
-                }
-                last = Some(index);
-                if slot.is_reserved || slot.page.references() > 1 {
-                    continue;
-                }
-                if core::mem::take(&mut slot.was_used) {
-                    continue;
-                }
-                victims.push(index);
-            }
-        }
-        for index in victims {
-            dropped.extend(state.pages.remove(&index));
-        }
-        state.hand = last.map_or(0, |last| last + 1);
-        drop(state);
-        self.uncount(dropped.len(), 0);
-        dropped.len()
-    }
 }
 
 impl Drop for File {
@@ -508,48 +398,6 @@ impl Drop for File {
 static CACHED: AtomicUsize = AtomicUsize::new(0);
 static IN_MEMORY: AtomicUsize = AtomicUsize::new(0);
 static DIRTY: AtomicUsize = AtomicUsize::new(0);
-/// The files that have pages which could be read again.
-static RECLAIMABLE: SpinLock<VecDeque<Weak<File>>> = SpinLock::new(VecDeque::new());
-
-/// The inodes that have dirty pages.
-static TO_BE_WRITTEN: SpinLock<VecDeque<Weak<dyn Inode>>> = SpinLock::new(VecDeque::new());
-
-/// Writes all dirty pages of all files back: for sync(2), and for a task of the kernel that does so now and then.
-///
-/// # Errors
-///
-/// The first that a file had; the others are written all the same, and what failed stays dirty.
-///
-/// # Cancel safety
-///
-/// What was not written stays dirty.
-pub async fn write_back_all() -> Result<()> {
-    let mut result = Ok(());
-    let files = TO_BE_WRITTEN.lock().len();
-    for _ in 0..files {
-        let next = TO_BE_WRITTEN.lock().pop_front();
-        let Some(inode) = next.as_ref().and_then(Weak::upgrade) else { continue };
-        let cache = &inode.core().pages;
-        cache.file().is_to_be_written.store(false, Ordering::Release);
-        let listed_again = ListedAgain(&inode);
-        result = result.and(cache.write_back(&*inode).await);
-        drop(listed_again);
-    }
-    result
-}
-
-/// Lists a file again if it has dirty pages still, or anew.
-struct ListedAgain<'a>(&'a Arc<dyn Inode>);
-
-impl Drop for ListedAgain<'_> {
-    fn drop(&mut self) {
-        let cache = &self.0.core().pages;
-        if cache.dirty() > 0 {
-            cache.will_be_written(self.0);
-        }
-    }
-}
-
 /// Numbers for /proc/meminfo, in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Statistics {
@@ -568,43 +416,4 @@ pub fn statistics() -> Statistics {
         in_memory: IN_MEMORY.load(Ordering::Relaxed),
         dirty: DIRTY.load(Ordering::Relaxed),
     }
-}
-
-/// Gives up to `wanted` pages of memory back by forgetting clean pages that can be read again; returns how many. Does not wait.
-/// If those that nobody maps do not suffice, mapped ones are taken out of their mappings, and names that nobody uses are forgotten
-/// with their inodes.
-pub fn reclaim(wanted: usize) -> usize {
-    let freed = reclaim_pages(wanted);
-    if freed < wanted {
-        // A name with its inode takes about a quarter of a page, and may take the last hold on pages with it.
-        crate::dentry::shrink((wanted - freed).saturating_mul(4));
-    }
-    freed
-}
-
-fn reclaim_pages(wanted: usize) -> usize {
-    // Three times around: pages used since lose their mark the first time; the third time mappings give way.
-    let mut freed = 0;
-    for round in 0..3 {
-        let files = RECLAIMABLE.lock().len();
-        for _ in 0..files {
-            if freed >= wanted {
-                return freed;
-            }
-            let next = RECLAIMABLE.lock().pop_front();
-            let Some(file) = next.as_ref().and_then(Weak::upgrade) else { continue };
-            if round == 2 {
-                file.for_mappers(|mapper| mapper.unmap(0..u64::MAX));
-            }
-            freed += file.reclaim(wanted - freed);
-            let is_empty = file.state.lock().pages.is_empty();
-            if is_empty {
-                file.is_listed.store(false, Ordering::Release);
-            }
-            if !is_empty || (!file.state.lock().pages.is_empty() && !file.is_listed.swap(true, Ordering::AcqRel)) {
-                RECLAIMABLE.lock().push_back(Arc::downgrade(&file));
-            }
-        }
-    }
-    freed
 }

@@ -1,6 +1,6 @@
 //! tmpfs: a file system that lives in memory. The one to copy.
 //!
-//! A [`Node`] is an inode. A folder's entries are in two maps: by name, and by a position that only grows, so that a program that
+//! A `Node` is an inode. A folder's entries are in two maps: by name, and by a position that only grows, so that a program that
 //! reads a folder while others change it sees every entry that stays exactly once. A file's content is its page cache and nothing
 //! else: what is not cached is a hole. So there is nothing to wait for, and every answer is an [`Io::ready`].
 //!
