@@ -20,7 +20,7 @@ use fs::{Attributes, DirectoryEntry, FileOps, FileSystem, Inode, InodeCore, Io, 
 use super::pty::{MULTIPLEXER, SLAVE_MAJOR};
 use super::terminal::Terminal;
 use super::terminals::Terminals;
-use crate::tty::{Errno, Result};
+use crate::tty::{Errno, Result, rank};
 
 /// Slaves belong to the group `tty`, which Debian gives this number, and which may write to them.
 const TTY_GROUP: u32 = 5;
@@ -79,7 +79,7 @@ impl Devpts {
             device: MULTIPLEXER,
         });
         let core = InodeCore::new(pages, device, ROOT, Kind::Directory, 0, attributes(0o755, 0, 0, 2));
-        let nodes = SpinLock::new(BTreeMap::new());
+        let nodes = SpinLock::ordered(rank::NODES, BTreeMap::new());
         Arc::new(Devpts { folder: Arc::new(Folder { core, pages, terminals, multiplexer, nodes }) })
     }
 }

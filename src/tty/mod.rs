@@ -26,6 +26,22 @@ pub mod termios;
 mod tests;
 
 pub(crate) use abi::{Errno, Result};
+
+/// The order of this module's locks; below them come those of the channels and the wait queues. None is held when
+/// [`JobControl`] is asked.
+mod rank {
+    use executor::sync::Rank;
+
+    /// The list of terminals.
+    pub(super) const LIST: Rank = Rank::new(36);
+    /// The nodes of /dev/pts.
+    pub(super) const NODES: Rank = Rank::new(37);
+    /// A terminal's state.
+    pub(super) const TERMINAL: Rank = Rank::new(38);
+    /// A screen's queues.
+    pub(super) const SCREEN: Rank = Rank::new(40);
+}
+
 pub use job_control::{Caller, JobControl};
 pub use screen::Screen;
 pub use terminal::{Terminal, WindowSize};

@@ -27,7 +27,7 @@ use executor::sync::{Event, SpinLock, WaitQueue};
 use executor::time::TimerHandle;
 
 use super::terminal::WindowSize;
-use crate::tty::{Errno, Result};
+use crate::tty::{Errno, Result, rank};
 
 /// How many bytes wait to be shown, and how many keys to be read.
 const OUTGOING: usize = 16 * 1024;
@@ -83,7 +83,7 @@ impl Screen {
             height: number(frame.height),
         };
         let screen = Arc::new(Screen {
-            state: SpinLock::new(state),
+            state: SpinLock::ordered(rank::SCREEN, state),
             readable: WaitQueue::new(),
             writable: WaitQueue::new(),
             work: Event::new(),

@@ -32,7 +32,7 @@ use super::job_control::{self, Caller, JobControl, Ownership};
 use super::pty::Pty;
 use super::terminals::Terminals;
 use super::termios::Termios;
-use crate::tty::{Errno, Result};
+use crate::tty::{Errno, Result, rank};
 
 /// An expired VTIME that nobody came to collect for so long belongs to a read that was given up.
 const STALE_AFTER: Duration = Duration::from_millis(200);
@@ -117,7 +117,7 @@ impl Terminal {
             device,
             name,
             terminals: Arc::downgrade(terminals),
-            state: SpinLock::new(state),
+            state: SpinLock::ordered(rank::TERMINAL, state),
             channel,
             ready: WaitQueue::new(),
             master_ready: WaitQueue::new(),

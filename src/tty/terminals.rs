@@ -24,7 +24,7 @@ use super::job_control::{Caller, JobControl};
 use super::pty::{MOST, MULTIPLEXER, MasterFile, SLAVE_MAJOR};
 use super::terminal::Terminal;
 use super::termios::Termios;
-use crate::tty::{Errno, Result};
+use crate::tty::{Errno, Result, rank};
 
 /// The device number of /dev/tty.
 pub const CONTROLLING: (u32, u32) = (5, 0);
@@ -47,7 +47,7 @@ impl Terminals {
         Arc::new(Terminals {
             jobs,
             now: Box::new(now),
-            list: SpinLock::new(Vec::new()),
+            list: SpinLock::ordered(rank::LIST, Vec::new()),
             console: SpinLock::new(None),
             deadlines: Event::new(),
         })
