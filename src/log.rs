@@ -26,7 +26,9 @@ use conquer_once::spin::OnceCell;
 use executor::sync::{Event, WaitQueue};
 use log::{Level, LevelFilter, Log, Metadata};
 
-use records::{Record, Records, TEXT_MAX};
+pub use kmsg::KmsgFile;
+pub use records::{Record, Records, TEXT_MAX};
+pub use syslog::{levels, needs_privilege, syslog};
 
 /// Messages less urgent than this are not printed, unless the command line says otherwise.
 const DEFAULT_CONSOLE_LEVEL: u8 = 5;
