@@ -26,7 +26,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     if options.gdb {
         progress::note(
-            "waiting for a debugger: gdb target/kernel/x86_64-unknown-none/kernel/rouse -x xtask/gdb/rouse.py -ex 'target remote :1234'",
+            "waiting for a debugger: gdb target/kernel-debugged/x86_64-unknown-none/kernel/rouse -x xtask/gdb/rouse.py -ex 'target remote :1234'",
         );
     }
     let saved = terminal::save();

@@ -6,7 +6,7 @@
 //! boot/grub/grub.cfg  one entry, started at once
 //! ```
 
-use crate::kernel::{self, Profile};
+use crate::kernel;
 use crate::machine::Options;
 use crate::packages::{self, run_quietly};
 use crate::root::{Addition, Root};
@@ -29,8 +29,7 @@ const MODULES: &str = "multiboot2 normal fat iso9660 search search_label all_vid
 /// # Errors
 /// A tool or a part of the image is missing and cannot be provided.
 pub fn run(options: &Options, output: &Path) -> Result<()> {
-    let profile = if options.checked { Profile::Checked } else { Profile::Fast };
-    let kernel = kernel::build(profile)?;
+    let kernel = kernel::build(options.profile())?;
     let root = Root::named(&options.root, &options.packages)?;
     let additions: Vec<_> = options.add.iter().map(|text| Addition::parse(text)).collect();
     let prepared = root.prepare(&additions, false, options.verbose)?;

@@ -37,6 +37,8 @@ pub enum Profile {
     Fast,
     /// With debug assertions, lock-order checks and overflow checks.
     Checked,
+    /// As [`Profile::Fast`], with all that a debugger wants to know.
+    Debugged,
 }
 
 impl Kernel {
@@ -75,11 +77,13 @@ impl Kernel {
 pub fn build(profile: Profile) -> Result<PathBuf> {
     packages::ensure(&[packages::LINKER])?;
     let target = toolchain::target()?;
-    let folder = paths::made("kernel")?;
-    let name = match profile {
-        Profile::Fast => "kernel",
-        Profile::Checked => "kernel-checked",
+    // A folder of its own for the debugger's, so that neither build undoes the other.
+    let (folder, name) = match profile {
+        Profile::Fast => ("kernel", "kernel"),
+        Profile::Checked => ("kernel", "kernel-checked"),
+        Profile::Debugged => ("kernel-debugged", "kernel"),
     };
+    let folder = paths::made(folder)?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(paths::workspace());
     for variable in FLAGS_OF_THE_ENVIRONMENT {
@@ -92,6 +96,9 @@ pub fn build(profile: Profile) -> Result<PathBuf> {
     if let Target::Sysroot(sysroot) = target {
         let flag = format!("target.{TARGET}.rustflags=['--sysroot={}']", sysroot.display());
         command.args(["--config", &flag]);
+    }
+    if profile == Profile::Debugged {
+        command.args(["--config", "profile.kernel.debug='full'"]);
     }
     let linked = folder.join(TARGET).join(name).join("rouse");
     if !linked.exists() {

@@ -132,6 +132,15 @@ impl Options {
         Kernel::named(&self.kernel)
     }
 
+    /// How Rouse is compiled for this machine.
+    pub fn profile(&self) -> Profile {
+        match (self.gdb, self.checked) {
+            (true, _) => Profile::Debugged,
+            (false, true) => Profile::Checked,
+            (false, false) => Profile::Fast,
+        }
+    }
+
     /// How long the machine may run.
     pub fn time_limit(&self) -> Option<Duration> {
         self.timeout.map(Duration::from_secs)
@@ -145,8 +154,7 @@ impl Options {
     pub fn command(&self, words: &[String]) -> Result<Command> {
         packages::ensure(&[packages::QEMU])?;
         let kernel = self.kernel();
-        let profile = if self.checked { Profile::Checked } else { Profile::Fast };
-        let image = kernel.file(profile)?;
+        let image = kernel.file(self.profile())?;
         let additions: Vec<_> = self.add.iter().map(|text| Addition::parse(text)).collect();
         let root = Root::named(&self.root, &self.packages)?;
         let prepared = root.prepare(&additions, kernel.is_linux(), self.verbose)?;
