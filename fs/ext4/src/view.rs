@@ -18,7 +18,6 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::task::Poll;
 
 use abi::{Errno, Result};
 use fs::Io;
@@ -94,7 +93,7 @@ impl<'v> View<'v> {
             Need::Errno(errno) => Err(errno),
             Need::Blocks(first, count) => self.load(first, count).await,
             Need::Pause => {
-                pause().await;
+                executor::yield_now().await;
                 Ok(())
             }
         }
@@ -123,18 +122,4 @@ impl Volume {
             }),
         }
     }
-}
-
-/// Lets other tasks run once.
-async fn pause() {
-    let mut has_paused = false;
-    core::future::poll_fn(|context| {
-        if has_paused {
-            return Poll::Ready(());
-        }
-        has_paused = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

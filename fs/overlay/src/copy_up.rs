@@ -19,6 +19,9 @@ use fs::{Errno, Inode, Kind, NewNode, PAGE_SIZE, Page, Result};
 use crate::node::{Node, Place};
 use crate::volume::Changes;
 
+/// So many pages are copied before others may run.
+const PAGES_AT_ONCE: u64 = 64;
+
 impl Node {
     /// As [`Node::copy_up`], for somebody who is going to write the content.
     ///
@@ -82,6 +85,10 @@ impl Node {
             copy.change(AttributeChange { size: Some(size), ..AttributeChange::default() }).await?;
         }
         for index in 0..size.div_ceil(PAGE_SIZE as u64) {
+            // What is in memory below is copied without waiting for anything: others run in between.
+            if index % PAGES_AT_ONCE == PAGES_AT_ONCE - 1 {
+                executor::yield_now().await;
+            }
             let from = lower.core().pages.load_ahead(&**lower, index, READ_AHEAD_AT_MOST).await?;
             let len = (size - index * PAGE_SIZE as u64).min(PAGE_SIZE as u64) as usize;
             if !is_zero(&from, len) {
