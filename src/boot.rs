@@ -9,20 +9,22 @@ use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use executor::Class;
-use fs::{At, Caller, Credentials, FsContext, Kind, MountNamespace, OpenFlags, WalkFlags};
+use fs::{At, BoxFuture, Caller, Credentials, FsContext, Kind, MountNamespace, OpenFlags, WalkFlags};
 
 use crate::arch::{self, BootInfo};
 use crate::process::fd_table::FdTable;
 use crate::process::limits::{Limits, UNLIMITED};
 use crate::process::spawn::{SpawnOptions, spawn};
-use crate::{devices, filesystems, log, mm, random, tasks, wall_clock};
+use crate::{devices, filesystems, log, mm, panic, random, tasks, wall_clock};
 
 /// Brings the system up and runs it for ever. Called once, on the boot CPU, with its final page tables and interrupts off.
 pub fn start(info: &'static BootInfo) -> ! {
     log::init(); // first, so that every later step can say what goes wrong
+    log::set_console(arch::serial_emergency::write);
+    panic::set_log_tail(log::tail);
     log::configure(info.command_line);
     mm::init(info); // before anything is allocated
-    arch::init_devices(info); // interrupt controllers and clocks, which ACPI's tables describe: needs the heap
+    arch::init_devices(); // interrupt controllers and clocks, which ACPI's tables describe: needs the heap
     log::set_clock(|| arch::clock::now().as_nanos());
     wall_clock::set(arch::clock::wall_clock_at_boot());
     random::init(); // after the clocks, whose irregularity is part of the seed
@@ -31,21 +33,25 @@ pub fn start(info: &'static BootInfo) -> ! {
     arch::irq::set_alarm_handler(|| tasks::executor().alarm());
     fs::environment::install(fs::environment::Environment { now: wall_clock::timestamp, devices: &devices::Devices });
     devices::init(); // spawns the drivers' tasks; they run when the executor does
-    tasks::spawn(Class::Driver, "boot", async move {
-        if let Err(errno) = Box::pin(user_space(info)).await {
-            panic!("no user space: {errno}");
-        }
-    });
+    tasks::spawn(Class::Driver, "boot", first_steps(arch::initrd(info), info.command_line));
+    tasks::spawn(Class::Driver, "load average", crate::load::run());
+    arch::start_interrupts();
     tasks::executor().run(arch::cpu_id())
 }
 
+async fn first_steps(archive: Option<&'static [u8]>, command_line: &'static [u8]) {
+    if let Err(errno) = Box::pin(user_space(archive, command_line)).await {
+        panic!("no user space: {errno}");
+    }
+}
+
 /// Makes the first tree of files from the initial archive, and starts init in it.
-async fn user_space(info: &'static BootInfo) -> Result<()> {
-    let root = filesystems::initial(info)?;
+async fn user_space(archive: Option<&'static [u8]>, command_line: &'static [u8]) -> Result<()> {
+    let root = filesystems::initial(archive).await?;
     let context = Arc::new(FsContext::new(MountNamespace::new(root, b"rootfs")));
     let credentials = Arc::new(Credentials::root());
-    let files = console_files(&Caller { context: &context, credentials: &credentials }).await?;
-    let words = CommandLine::parse(info.command_line);
+    let files = console_files(context.clone(), credentials.clone()).await?;
+    let words = CommandLine::parse(command_line);
     let options = SpawnOptions {
         program: words.init,
         arguments: words.arguments,
@@ -60,7 +66,11 @@ async fn user_space(info: &'static BootInfo) -> Result<()> {
 }
 
 /// Descriptors 0, 1 and 2 of init, if there is a console.
-async fn console_files(caller: &Caller<'_>) -> Result<FdTable> {
+fn console_files(context: Arc<FsContext>, credentials: Arc<Credentials>) -> BoxFuture<'static, Result<FdTable>> {
+    Box::pin(async move { open_console(Caller { context: &context, credentials: &credentials }).await })
+}
+
+async fn open_console(caller: Caller<'_>) -> Result<FdTable> {
     let files = FdTable::default();
     let node = At::working_directory(b"/dev/console");
     match caller.mkdir(At::working_directory(b"/dev"), 0o755).await {
@@ -132,5 +142,16 @@ impl CommandLine {
 }
 
 /// Words of the command line that mean something to the kernel itself.
-const OWN_WORDS: &[&[u8]] =
-    &[b"quiet", b"debug", b"loglevel", b"ignore_loglevel", b"console", b"audit", b"panic", b"root", b"ro", b"rw", b"rootfstype"];
+const OWN_WORDS: &[&[u8]] = &[
+    b"quiet",
+    b"debug",
+    b"loglevel",
+    b"ignore_loglevel",
+    b"console",
+    b"audit",
+    b"panic",
+    b"root",
+    b"ro",
+    b"rw",
+    b"rootfstype",
+];

@@ -65,7 +65,7 @@ impl DeviceTable for Devices {
 
 /// Starts all drivers.
 pub fn init() {
-    TERMINALS.init_once(|| Terminals::new(Arc::new(Processes), arch::clock::now));
+    TERMINALS.init_once(|| Terminals::new(Arc::new(Processes), tasks::timers()));
     tasks::spawn(Class::Driver, "terminal deadlines", terminals().clone().run());
     serial();
 }
@@ -73,13 +73,13 @@ pub fn init() {
 /// The first serial port of a PC: the console.
 fn serial() {
     let Some(irq) = arch::irq::isa_line(4) else { return };
-    let port = Port::new(&arch::PORTS, 0x3f8, 8);
+    let port = Port::new(&arch::Ports, 0x3f8, 8);
     let (channel, run) = match pc::serial::Serial::new(port, irq, 115_200) {
         Ok(serial) => serial,
         Err(errno) => return log::info!("no serial port: {errno}"),
     };
     tasks::spawn(Class::Driver, "serial", run);
-    match terminals().add((4, 64), "/dev/ttyS0", Termios::default(), channel) {
+    match terminals().add((4, 64), "/dev/ttyS0", Termios::initial(), channel) {
         Ok((terminal, run)) => {
             terminals().set_console(terminal);
             tasks::spawn(Class::Driver, "ttyS0", run);

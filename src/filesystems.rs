@@ -2,10 +2,14 @@
 //!
 //! Next: `devices.rs`.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use conquer_once::spin::OnceCell;
+use fs::inode::{NewNode, NewOwner};
 use fs::{BoxFuture, Credentials, FileSystem, Inode};
 
 use crate::mm::FRAMES;
@@ -32,9 +36,8 @@ pub struct Kind {
 }
 
 /// All kinds.
-pub static KINDS: &[Kind] = &[
-    Kind { name: "tmpfs", needs_device: false, make: |request| alloc::boxed::Box::pin(make_tmpfs(request)) },
-];
+pub static KINDS: &[Kind] =
+    &[Kind { name: "tmpfs", needs_device: false, make: |request| alloc::boxed::Box::pin(make_tmpfs(request)) }];
 
 /// Makes a file system for mount(2).
 ///
@@ -48,16 +51,38 @@ pub async fn make(thread: &RunningThread, kind: &[u8], source: &[u8], options: &
 
 async fn make_tmpfs(request: &MountRequest<'_>) -> Result<Arc<dyn FileSystem>> {
     let _ = request;
-    Ok(tmpfs::Tmpfs::new(&FRAMES, tmpfs::Limits::default(), 0o1777))
+    Ok(tmpfs::Tmpfs::new(&FRAMES, tmpfs::Limits::NONE, 0o1777))
 }
 
-/// Memory without a name that several processes map (MAP_SHARED | MAP_ANONYMOUS, memfd): a file of a tmpfs that is mounted nowhere.
+/// A file in memory that has no name (memfd_create(2)): of a tmpfs that is mounted nowhere.
 ///
 /// # Errors
 ///
 /// `ENOMEM`, `ENOSPC`.
-pub fn shared_memory(len: u64, owner: &Credentials) -> Result<Arc<dyn Inode>> {
+pub async fn unnamed_file(owner: &Credentials) -> Result<Arc<dyn Inode>> {
     static STORE: OnceCell<Arc<tmpfs::Tmpfs>> = OnceCell::uninit();
-    let store = STORE.get_or_init(|| tmpfs::Tmpfs::new(&FRAMES, tmpfs::Limits::default(), 0o700));
-    store.unnamed_file(len, owner.fsuid, owner.fsgid)
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let root = STORE.get_or_init(|| tmpfs::Tmpfs::new(&FRAMES, tmpfs::Limits::NONE, 0o700)).root();
+    let name = alloc::format!("{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let owner = NewOwner { mode: 0o777, uid: owner.fsuid, gid: owner.fsgid, time: crate::wall_clock::timestamp() };
+    let inode = root.create(name.as_bytes(), NewNode::Regular, owner).await?;
+    root.unlink(name.as_bytes()).await?;
+    Ok(inode)
+}
+
+/// The first root: a tmpfs with what the initial archive holds.
+///
+/// # Errors
+///
+/// `ENOMEM`; `EINVAL`: the archive is damaged.
+pub fn initial(archive: Option<&'static [u8]>) -> BoxFuture<'static, Result<Arc<dyn FileSystem>>> {
+    Box::pin(unpack(archive))
+}
+
+async fn unpack(archive: Option<&'static [u8]>) -> Result<Arc<dyn FileSystem>> {
+    let root = tmpfs::Tmpfs::named("rootfs", &FRAMES, tmpfs::Limits::NONE, 0o755);
+    if let Some(archive) = archive {
+        tmpfs::initramfs::unpack(archive, root.root()).await?;
+    }
+    Ok(root)
 }

@@ -21,6 +21,7 @@ pub mod frames;
 pub mod gate;
 #[allow(unsafe_code, reason = "the global allocator: invariant 9 of ARCHITECTURE.md")]
 pub mod heap;
+mod identity;
 pub mod layout;
 mod mapper;
 pub mod page_fault;
@@ -46,6 +47,7 @@ pub use gate::{admit, try_admit};
 pub use heap::try_box;
 pub use layout::Layout;
 pub use page_fault::{Access, Fault, Stop};
+pub use shared_memory::shared_memory;
 pub use user::{ActiveSpace, UserBuffer, UserPtr, UserSlice};
 pub use vma::{MappedFile, SpecialPages, VmaFlags};
 

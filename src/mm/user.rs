@@ -360,6 +360,23 @@ impl ActiveSpace<'_> {
         unsafe { self.copy_out(to, bytes.as_ptr(), bytes.len()) }
     }
 
+    /// Makes sure that a few bytes can be written, by writing back what is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub fn check_writable(&self, to: usize, len: usize) -> Result<(), Stopped> {
+        let mut bytes = [0; 64];
+        let mut done = 0;
+        while done < len {
+            let part = (len - done).min(bytes.len());
+            self.read_bytes(to.wrapping_add(done), &mut bytes[..part])?;
+            self.write_bytes(to.wrapping_add(done), &bytes[..part])?;
+            done += part;
+        }
+        Ok(())
+    }
+
     /// Sets bytes to zero.
     ///
     /// # Errors

@@ -9,10 +9,10 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result, general};
-use fs::Capabilities;
+use fs::permission::Capabilities;
 
 use super::deliver::AlternateStack;
-use super::process::{Process, Relations, SignalHandlers};
+use super::process::{Process, Relations};
 use super::signal::Signal;
 use super::table::{self, ThreadPermit};
 use super::thread::{self, RunningThread, Thread, View};
@@ -80,7 +80,7 @@ impl RunningThread {
         let set_child_tid = request.has(general::CLONE_CHILD_SETTID).then_some(request.child_tid);
         start(running, set_child_tid)?;
         if request.has(general::CLONE_PARENT_SETTID) {
-            self.space.clone().write_bytes(request.parent_tid, &tid.to_ne_bytes()).await?;
+            self.space.write_user_bytes(request.parent_tid, &tid.to_ne_bytes()).await?;
         }
         if request.has(general::CLONE_VFORK) {
             let process = child.process.clone();
@@ -125,13 +125,12 @@ impl RunningThread {
         let blocked = self.signals.lock().blocked;
         let view = View { space, files, fs, credentials: self.credentials.clone() };
         let shared = Thread::new(number.keep(), process, blocked, *self.name.lock(), clear, view.clone(), vector);
-        Ok(RunningThread {
-            alternate_stack,
-            rseq: if is_thread { None } else { self.rseq },
-            no_new_privileges: self.no_new_privileges,
-            personality: self.personality,
-            ..RunningThread::new(shared, context, view, permit)
-        })
+        let mut running = RunningThread::new(shared, context, view, permit);
+        running.alternate_stack = alternate_stack;
+        running.rseq = if is_thread { None } else { self.rseq };
+        running.no_new_privileges = self.no_new_privileges;
+        running.personality = self.personality;
+        Ok(running)
     }
 
     fn new_process(&self, request: &CloneRequest, pid: i32) -> Arc<Process> {

@@ -213,7 +213,7 @@ impl RunningThread {
             information: info.to_bytes(),
         };
         let bytes = frame.encode(&content);
-        self.space.clone().write_bytes(frame.address, &bytes).await?;
+        self.space.write_user_bytes(frame.address, &bytes).await?;
         self.space.write_user_bytes(frame.vector_address, &vector).await?;
         if uses_alternate && self.alternate_stack.flags & general::SS_AUTODISARM != 0 {
             self.alternate_stack = AlternateStack::NONE;
@@ -226,7 +226,7 @@ impl RunningThread {
     pub async fn return_from_handler(&mut self) -> Result<usize> {
         let frame = SignalFrame::of_return(&self.context);
         let mut bytes = [0; SignalFrame::SIZE];
-        let restored = self.space.clone().read_bytes(frame.address, &mut bytes).await;
+        let restored = self.space.read_user_bytes(frame.address, &mut bytes).await;
         let restored = match restored {
             Ok(()) => {
                 let (mask, vector_address, stack) = frame.decode(&bytes, &mut self.context);
@@ -275,12 +275,23 @@ impl RunningThread {
     pub fn raise(&mut self, exception: Exception) {
         let (signal, code) = exception.signal();
         self.last_fault = FaultRecord::from_exception(&exception);
+        self.note_fault(&format_args!("trap {} (error {:#x})", exception.vector, exception.code));
         let origin = match code {
             Some(code) => Origin::Fault { code, address: exception.address },
             None => Origin::Kernel,
         };
         let signal = Signal::new(signal).unwrap_or(Signal::SIGSEGV);
         send::force(self.shared(), SignalInfo { signal, origin });
+    }
+
+    /// Says in the log what a program did that it has no handler for.
+    fn note_fault(&self, what: &dyn core::fmt::Display) {
+        if self.process.action(Signal::SIGSEGV).handler == Action::DEFAULT {
+            let name = *self.name.lock();
+            let name = name.split(|byte| *byte == 0).next().unwrap_or_default().escape_ascii();
+            let (rip, rsp) = (self.context.rip, self.context.rsp);
+            log::info!("{name}[{}]: {what}, ip {rip:#x}, sp {rsp:#x}", self.tid());
+        }
     }
 
     /// Brings in the page that the program touched, or sends the signal that says why it cannot be.
@@ -292,6 +303,7 @@ impl RunningThread {
         };
         let Err(reason) = self.space.fault_in(fault.address, access).await else { return };
         self.last_fault = FaultRecord::from_page_fault(&fault);
+        self.note_fault(&format_args!("{reason:?} at {:#x}", fault.address));
         let (signal, code) = match reason {
             Fault::Unmapped => (Signal::SIGSEGV, general::SEGV_MAPERR),
             Fault::Refused => (Signal::SIGSEGV, general::SEGV_ACCERR),

@@ -49,7 +49,8 @@ impl Header {
     /// `ENOEXEC`: not an ELF64 program for x86-64 that this kernel can execute.
     pub fn parse(file: &[u8]) -> Result<Header> {
         let header = file.get(..HEADER_LEN).ok_or(Errno::ENOEXEC)?;
-        let identity = elf::file::parse_ident::<LittleEndian>(&header[..elf_abi::EI_NIDENT]).map_err(|_| Errno::ENOEXEC)?;
+        let identity =
+            elf::file::parse_ident::<LittleEndian>(&header[..elf_abi::EI_NIDENT]).map_err(|_| Errno::ENOEXEC)?;
         let header = FileHeader::parse_tail(identity, &header[elf_abi::EI_NIDENT..]).map_err(|_| Errno::ENOEXEC)?;
         let is_relocatable = match header.e_type {
             elf_abi::ET_EXEC => false,
@@ -62,12 +63,7 @@ impl Header {
             return Err(Errno::ENOEXEC);
         }
         header.e_phoff.checked_add(TABLE_MAX).ok_or(Errno::ENOEXEC)?;
-        Ok(Header {
-            is_relocatable,
-            entry: header.e_entry,
-            table_offset: header.e_phoff,
-            table_count: header.e_phnum,
-        })
+        Ok(Header { is_relocatable, entry: header.e_entry, table_offset: header.e_phoff, table_count: header.e_phnum })
     }
 
     /// How long the table of program headers is, in bytes.

@@ -95,7 +95,8 @@ impl RunningThread {
         let credentials = self.credentials_for(&executable.path);
         let (executable, arguments) = self.follow_scripts(executable, &program, arguments).await?;
         // An interpreter's set-user-ID bit counts, a script's does not.
-        let credentials = if executable.path.is_same(&program.path) { credentials } else { self.credentials_for(&executable.path) };
+        let credentials =
+            if executable.path.is_same(&program.path) { credentials } else { self.credentials_for(&executable.path) };
         let is_secure = credentials.uid != credentials.euid || credentials.gid != credentials.egid;
 
         let plan = read_plan(&executable.path).await?;
@@ -383,4 +384,3 @@ impl Program {
         Ok(Program { path, name, name_will_vanish: closes })
     }
 }
-

@@ -123,7 +123,13 @@ impl FdTable {
     /// # Errors
     ///
     /// `EBADF`: negative, or not below `limit`. `ENOMEM`.
-    pub fn replace(&self, fd: Fd, file: Arc<OpenFile>, close_on_exec: bool, limit: u64) -> Result<Option<Arc<OpenFile>>> {
+    pub fn replace(
+        &self,
+        fd: Fd,
+        file: Arc<OpenFile>,
+        close_on_exec: bool,
+        limit: u64,
+    ) -> Result<Option<Arc<OpenFile>>> {
         let number = usize::try_from(fd.0).map_err(|_| Errno::EBADF)?;
         if number as u64 >= limit {
             return Err(Errno::EBADF);

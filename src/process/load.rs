@@ -125,7 +125,11 @@ async fn map_all(space: &Arc<AddressSpace>, path: &Path, plan: &Plan, base: u64)
 }
 
 async fn map(space: &Arc<AddressSpace>, file: &Arc<MappedFile>, segment: &Segment) -> Result<()> {
-    let rights = Rights { read: segment.read || segment.write || segment.execute, write: segment.write, execute: segment.execute };
+    let rights = Rights {
+        read: segment.read || segment.write || segment.execute,
+        write: segment.write,
+        execute: segment.execute,
+    };
     let slack = segment.address % PAGE;
     let start = segment.address - slack;
     let file_end = segment.address + segment.file_len;
@@ -138,7 +142,9 @@ async fn map(space: &Arc<AddressSpace>, file: &Arc<MappedFile>, segment: &Segmen
     // Behind what the file gives come zeros: the rest of its last page, and whole pages. (A read-only segment's last page is left as it is.)
     let zeros_from = if segment.file_len > 0 { file_end.next_multiple_of(PAGE) } else { start };
     if segment.write && memory_end > file_end && segment.file_len > 0 && file_end < zeros_from {
-        space.zero_user(file_end as usize, (zeros_from.min(memory_end.next_multiple_of(PAGE)) - file_end) as usize).await?;
+        space
+            .zero_user(file_end as usize, (zeros_from.min(memory_end.next_multiple_of(PAGE)) - file_end) as usize)
+            .await?;
     }
     if memory_end > zeros_from {
         let request = MapRequest::anonymous((memory_end - zeros_from) as usize, rights);

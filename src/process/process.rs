@@ -179,7 +179,13 @@ pub struct Process {
 
 impl Process {
     /// A process without threads yet.
-    pub fn new(pid: i32, parent: &Relations, handlers: Arc<SignalHandlers>, image: Arc<Image>, limits: Limits) -> Process {
+    pub fn new(
+        pid: i32,
+        parent: &Relations,
+        handlers: Arc<SignalHandlers>,
+        image: Arc<Image>,
+        limits: Limits,
+    ) -> Process {
         Process {
             pid,
             parent: AtomicI32::new(parent.pid),

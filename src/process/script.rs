@@ -93,7 +93,8 @@ mod tests {
         line[200] = b' ';
         let (interpreter, argument) = script(&line).expect("the path ends in time");
         assert_eq!((interpreter.len(), argument.map(<[u8]>::len)), (198, Some(LINE_MAX - 202)));
-        let exact: Vec<u8> = b"#!/".iter().copied().chain(core::iter::repeat_n(b'y', LINE_MAX - 4)).chain(*b"\n").collect();
+        let exact: Vec<u8> =
+            b"#!/".iter().copied().chain(core::iter::repeat_n(b'y', LINE_MAX - 4)).chain(*b"\n").collect();
         assert_eq!(script(&exact).map(|(interpreter, _)| interpreter.len()), Some(LINE_MAX - 3));
     }
 

@@ -205,7 +205,8 @@ pub fn notify_parent(child: &Arc<Process>, news: ChildNews) -> bool {
         let (user, system) = child.times.read();
         let uid = child.any_thread().map(|thread| thread.uid()).unwrap_or_else(|| child.image.lock().owner);
         let ticks = |nanoseconds: u64| (nanoseconds / 10_000_000) as i64;
-        let origin = Origin::Child { code, pid: child.pid, uid, status, user_time: ticks(user), system_time: ticks(system) };
+        let origin =
+            Origin::Child { code, pid: child.pid, uid, status, user_time: ticks(user), system_time: ticks(system) };
         let _ = to_process(&parent, SignalInfo { signal, origin });
     }
     parent.child_events.wake_all();
@@ -216,9 +217,8 @@ pub fn notify_parent(child: &Arc<Process>, news: ChildNews) -> bool {
 /// SIGCONT, so that nobody is left stopped for ever (setpgid(2), POSIX `_exit`).
 pub fn hang_up_if_orphaned_and_stopped(groups: &[i32]) {
     for group in groups {
-        let members = table::with(|table| {
-            if table.is_orphaned(*group, None) { table.group(*group) } else { Vec::new() }
-        });
+        let members =
+            table::with(|table| if table.is_orphaned(*group, None) { table.group(*group) } else { Vec::new() });
         if members.iter().any(|member| member.signals.lock().stopped_by.is_some()) {
             to_group(*group, SignalInfo::kernel(Signal::SIGHUP));
             to_group(*group, SignalInfo::kernel(Signal::SIGCONT));

@@ -67,12 +67,7 @@ pub fn spawn(options: SpawnOptions) -> Result<Arc<Process>> {
     let handlers = Arc::new(SignalHandlers::default());
     let process = Arc::new(Process::new(pid, &relations, handlers, image, options.limits));
     process.nice.store(options.nice, core::sync::atomic::Ordering::Relaxed);
-    let view = View {
-        space,
-        files: Arc::new(options.files),
-        fs: options.fs,
-        credentials: options.credentials,
-    };
+    let view = View { space, files: Arc::new(options.files), fs: options.fs, credentials: options.credentials };
     let mut name = [0; 16];
     let base = options.program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let len = base.len().min(15);
@@ -137,4 +132,3 @@ pub async fn find(caller: &Caller<'_>, program: &[u8], environment: &[Vec<u8>]) 
 fn is_executable(caller: &Caller<'_>, path: &Path) -> bool {
     path.inode().core().kind == Kind::Regular && check(caller.credentials, &**path.inode(), Access::EXECUTE).is_ok()
 }
-

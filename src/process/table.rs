@@ -246,7 +246,8 @@ impl ProcessTable {
 
     /// Gives the children of a process that ends to another; returns them.
     pub fn adopt_children(&mut self, from: i32, to: i32) -> Vec<Arc<Process>> {
-        let children = self.entries.get_mut(&from).map(|entry| core::mem::take(&mut entry.children)).unwrap_or_default();
+        let children =
+            self.entries.get_mut(&from).map(|entry| core::mem::take(&mut entry.children)).unwrap_or_default();
         let adopted: Vec<_> = children.iter().filter_map(|child| self.process(*child)).collect();
         for child in &adopted {
             child.parent.store(to, Ordering::Relaxed);

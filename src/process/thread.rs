@@ -275,12 +275,7 @@ impl Thread {
 
 impl RunningThread {
     /// The running half of a thread.
-    pub fn new(
-        shared: Arc<Thread>,
-        context: UserContext,
-        view: View,
-        permit: ThreadPermit,
-    ) -> RunningThread {
+    pub fn new(shared: Arc<Thread>, context: UserContext, view: View, permit: ThreadPermit) -> RunningThread {
         RunningThread {
             shared,
             context,
@@ -377,10 +372,7 @@ impl RunningThread {
     ///
     /// `EFAULT`, `ENOMEM`.
     pub async fn get<T: FromBytes>(&self, from: UserPtr<T>) -> Result<T> {
-        match self.space.active().read(from) {
-            Ok(value) => Ok(value),
-            Err(_) => self.space.read_user(from).await,
-        }
+        self.space.read_user(from).await
     }
 
     /// Writes a value to user memory.

@@ -94,8 +94,10 @@ impl IntervalTimers {
         let old = self.cpu(kind, now);
         let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let value = nanoseconds(setting.value);
-        self.cpu.lock()[kind as usize] =
-            CpuTimer { interval: nanoseconds(setting.interval), expires: (value != 0).then(|| now.saturating_add(value)) };
+        self.cpu.lock()[kind as usize] = CpuTimer {
+            interval: nanoseconds(setting.interval),
+            expires: (value != 0).then(|| now.saturating_add(value)),
+        };
         old
     }
 

@@ -10,8 +10,8 @@ use fs::{At, MountFlags, OpenFile, Path, TimeChange, WalkFlags};
 use super::path::{AT_FDCWD, place, stat_words, time_change};
 use super::time;
 use crate::mm::user::UserPtr;
-use crate::process::{RunningThread, Signal, send};
 use crate::process::fd_table::Fd;
+use crate::process::{RunningThread, Signal, send};
 
 /// What fstat(2) tells of an open file.
 ///
@@ -125,7 +125,12 @@ pub async fn utimensat(
     Ok(0)
 }
 
-async fn set_timevals(thread: &mut RunningThread, fd: i32, path: UserPtr<u8>, times: UserPtr<[[i64; 2]; 2]>) -> Result<usize> {
+async fn set_timevals(
+    thread: &mut RunningThread,
+    fd: i32,
+    path: UserPtr<u8>,
+    times: UserPtr<[[i64; 2]; 2]>,
+) -> Result<usize> {
     let changes = if times.is_null() {
         [TimeChange::Now, TimeChange::Now]
     } else {
@@ -296,7 +301,13 @@ pub async fn lgetxattr(
 }
 
 /// fgetxattr(2). As getxattr(2), of an open file.
-pub async fn fgetxattr(thread: &mut RunningThread, fd: Fd, name: UserPtr<u8>, buffer: usize, size: usize) -> Result<usize> {
+pub async fn fgetxattr(
+    thread: &mut RunningThread,
+    fd: Fd,
+    name: UserPtr<u8>,
+    buffer: usize,
+    size: usize,
+) -> Result<usize> {
     let name = attribute_name(thread, name).await?;
     let place = place_of(thread, fd)?;
     let value = Box::pin(thread.caller().extended_attribute(At::place(&place), WalkFlags::FOLLOW, &name)).await;
@@ -357,7 +368,7 @@ pub async fn memfd_create(thread: &mut RunningThread, name: UserPtr<u8>, flags: 
         Errno::ENAMETOOLONG => Errno::EINVAL,
         other => other,
     })?;
-    let inode = crate::filesystems::shared_memory(0, &thread.credentials)?;
+    let inode = Box::pin(crate::filesystems::unnamed_file(&thread.credentials)).await?;
     let path = Path::nowhere(inode);
     let file = Box::pin(thread.caller().open_path(path, fs::OpenFlags::RDWR)).await?;
     thread.new_descriptor(file, flags & general::MFD_CLOEXEC != 0).map(|fd| fd.0 as usize)

@@ -37,7 +37,7 @@ impl RunningThread {
             && let Some(locks) = inode.core().locks()
         {
             // POSIX: any close of a file by a process drops all its record locks on that file.
-            locks.release(LockOwner::Process(self.process.pid));
+            locks.release(LockOwner::Process(Arc::as_ptr(&self.files) as usize));
         }
         match Arc::into_inner(file) {
             Some(last) => last.ops.release().await,
@@ -63,15 +63,19 @@ pub async fn close(thread: &mut RunningThread, fd: Fd) -> Result<usize> {
     Ok(0)
 }
 
+/// Flags of close_range(2), from `linux/close_range.h`.
+const CLOSE_RANGE_UNSHARE: u32 = 2;
+const CLOSE_RANGE_CLOEXEC: u32 = 4;
+
 /// close_range(2). `EINVAL`: last before first, or unknown flags. `ENOMEM`.
 pub async fn close_range(thread: &mut RunningThread, first: u32, last: u32, flags: u32) -> Result<usize> {
-    if first > last || flags & !(general::CLOSE_RANGE_CLOEXEC | general::CLOSE_RANGE_UNSHARE) != 0 {
+    if first > last || flags & !(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE) != 0 {
         return Err(Errno::EINVAL);
     }
-    if flags & general::CLOSE_RANGE_UNSHARE != 0 {
+    if flags & CLOSE_RANGE_UNSHARE != 0 {
         thread.unshare_files()?;
     }
-    if flags & general::CLOSE_RANGE_CLOEXEC != 0 {
+    if flags & CLOSE_RANGE_CLOEXEC != 0 {
         thread.files.set_close_on_exec_range(first as usize, last as usize);
         return Ok(0);
     }
@@ -155,10 +159,12 @@ pub fn lseek(thread: &mut RunningThread, fd: Fd, offset: i64, whence: u32) -> Re
     let size = file.inode.as_ref().map_or(0, |inode| inode.metadata().attributes.size);
     let position = match whence {
         general::SEEK_SET => u64::try_from(offset).map_err(|_| Errno::EINVAL)?,
-        general::SEEK_CUR => return file.with_position(|now| {
-            *now = moved(*now, offset)?;
-            Ok(*now as usize)
-        }),
+        general::SEEK_CUR => {
+            return file.with_position(|now| {
+                *now = moved(*now, offset)?;
+                Ok(*now as usize)
+            });
+        }
         general::SEEK_END => moved(size, offset)?,
         general::SEEK_DATA | general::SEEK_HOLE => {
             let from = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
@@ -211,7 +217,7 @@ pub async fn fcntl(thread: &mut RunningThread, fd: Fd, command: u32, argument: u
         }
         general::F_SETPIPE_SZ | general::F_GETPIPE_SZ => pipe_size(&file, command, argument),
         general::F_GETLK | general::F_SETLK | general::F_SETLKW => {
-            let owner = LockOwner::Process(thread.process.pid);
+            let owner = LockOwner::Process(Arc::as_ptr(&thread.files) as usize);
             record_lock(thread, &file, owner, command, UserPtr::new(argument)).await
         }
         general::F_OFD_GETLK | general::F_OFD_SETLK | general::F_OFD_SETLKW => {
@@ -288,7 +294,7 @@ async fn lock(
     if !may_wait {
         return answer(attempt()).unwrap_or(Err(Errno::EAGAIN));
     }
-    thread.wait_event(locks.wait_queue(), Interruptible::BySignals, None, || answer(attempt())).await?
+    thread.wait_event(&locks.released, Interruptible::BySignals, None, || answer(attempt())).await?
 }
 
 fn locked_range(file: &OpenFile, whence: u32, start: i64, len: i64) -> Result<core::ops::Range<u64>> {
@@ -535,7 +541,13 @@ async fn write_all(thread: &RunningThread, file: &OpenFile, at: &mut Option<u64>
 const MOST: usize = 0x7fff_f000;
 
 /// sendfile(2). `EBADF`; `EINVAL`: a source without positions; `EAGAIN`, `EFAULT`, `EIO`.
-pub async fn sendfile(thread: &mut RunningThread, to: Fd, from: Fd, offset: UserPtr<i64>, count: usize) -> Result<usize> {
+pub async fn sendfile(
+    thread: &mut RunningThread,
+    to: Fd,
+    from: Fd,
+    offset: UserPtr<i64>,
+    count: usize,
+) -> Result<usize> {
     let (from, to) = (thread.files.get(from)?, thread.files.get(to)?);
     if !from.flags().can_read() || !to.flags().can_write() {
         return Err(Errno::EBADF);

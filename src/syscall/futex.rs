@@ -29,8 +29,8 @@ use executor::Instant;
 use executor::sync::SpinLock;
 
 use super::time;
-use crate::mm::AddressSpace;
 use crate::mm::user::UserPtr;
+use crate::mm::{Access, AddressSpace, Fault};
 use crate::process::RunningThread;
 use crate::process::wait_event::Interruptible;
 
@@ -76,6 +76,13 @@ fn key(space: &Arc<AddressSpace>, address: usize, is_private: bool) -> Result<Ke
     let shared = if is_private { None } else { space.shared_identity(address) };
     let (object, offset) = shared.unwrap_or((Arc::as_ptr(space) as usize, address));
     Ok(Key { object, offset })
+}
+
+async fn fault_in(thread: &RunningThread, address: usize, access: Access) -> Result<()> {
+    thread.space.fault_in(address, access).await.map_err(|fault| match fault {
+        Fault::OutOfMemory => Errno::ENOMEM,
+        _ => Errno::EFAULT,
+    })
 }
 
 /// Takes up to `count` waiters whose bits match off a queue, and wakes them. Returns how many.
@@ -142,13 +149,14 @@ enum Joined {
 }
 
 fn join(key: Key, address: usize, expected: u32, bits: u32, space: &AddressSpace) -> Result<Joined> {
-    let waiter = crate::mm::heap::try_arc(Waiter {
+    // What is allocated here is small and bounded by the number of threads, which the gate has admitted.
+    let waiter = Arc::new(Waiter {
         bits,
         is_woken: AtomicBool::new(false),
         state: SpinLock::new(WaiterState { key, waker: None }),
-    })?;
+    });
     let mut table = bucket(key).lock();
-    match space.load_u32(address) {
+    match space.active().load_u32(UserPtr::new(address)) {
         None => return Ok(Joined::Fault),
         Some(value) if value != expected => return Ok(Joined::Differs),
         Some(_) => {}
@@ -176,7 +184,7 @@ async fn wait(
         let key = key(&thread.space, address, is_private)?;
         match join(key, address, expected, bits, &thread.space)? {
             Joined::Differs => return Err(Errno::EAGAIN),
-            Joined::Fault => thread.space.fault_in_for_read(address).await?,
+            Joined::Fault => fault_in(thread, address, Access::Read).await?,
             Joined::Waiting(place) => return sleep(thread, &place, deadline).await,
         }
     }
@@ -342,9 +350,10 @@ async fn wake_op(
         _ => old ^ operand,
     };
     let old = loop {
-        match thread.space.fetch_op_u32(address_2, change) {
+        let changed = thread.space.active().fetch_op_u32(UserPtr::new(address_2), change);
+        match changed {
             Some(old) => break old as i32,
-            None => thread.space.fault_in_for_write(address_2).await?,
+            None => fault_in(thread, address_2, Access::Write).await?,
         }
     };
     let woken = wake_key(first, wake as usize, u32::MAX);
@@ -397,12 +406,17 @@ async fn walk_robust_list(thread: &mut RunningThread, head: usize) -> Result<()>
 async fn release_robust(thread: &mut RunningThread, address: usize) -> Result<()> {
     let tid = thread.tid() as u32;
     let died = |word: u32| {
-        if word & general::FUTEX_TID_MASK == tid { word & general::FUTEX_WAITERS | general::FUTEX_OWNER_DIED } else { word }
+        if word & general::FUTEX_TID_MASK == tid {
+            word & general::FUTEX_WAITERS | general::FUTEX_OWNER_DIED
+        } else {
+            word
+        }
     };
     let old = loop {
-        match thread.space.fetch_op_u32(address, died) {
+        let marked = thread.space.active().fetch_op_u32(UserPtr::new(address), died);
+        match marked {
             Some(old) => break old,
-            None => thread.space.fault_in_for_write(address).await?,
+            None => fault_in(thread, address, Access::Write).await?,
         }
     };
     if old & general::FUTEX_TID_MASK == tid && old & general::FUTEX_WAITERS != 0 {

@@ -4,7 +4,8 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use fs::{Capabilities, Credentials};
+use fs::Credentials;
+use fs::permission::Capabilities;
 
 use crate::mm::user::UserPtr;
 use crate::process::send;

@@ -55,7 +55,7 @@ pub async fn mmap(
     }
     area.set(VmaFlags::SHARED, shared);
     let source = if flags & general::MAP_ANONYMOUS != 0 {
-        if shared { shared_zeros(thread, len)? } else { Source::Anonymous }
+        if shared { shared_zeros(len)? } else { Source::Anonymous }
     } else {
         offset.checked_add(len as u64).ok_or(Errno::EOVERFLOW)?;
         let file = thread.files.get(Fd(fd))?;
@@ -83,9 +83,8 @@ fn placement(address: usize, flags: u32) -> Result<Placement> {
     Ok(if address == 0 { Placement::Anywhere } else { Placement::Hint(address & !(PAGE - 1)) })
 }
 
-fn shared_zeros(thread: &RunningThread, len: usize) -> Result<Source> {
-    let inode = crate::filesystems::shared_memory(len as u64, &thread.credentials)?;
-    Ok(Source::File { file: Arc::new(MappedFile { inode, path: None }), offset: 0 })
+fn shared_zeros(len: usize) -> Result<Source> {
+    Ok(Source::File { file: crate::mm::shared_memory(len)?, offset: 0 })
 }
 
 fn file_source(file: &OpenFile, offset: u64, rights: Rights, shared: bool, area: &mut VmaFlags) -> Result<Source> {
@@ -106,9 +105,6 @@ fn file_source(file: &OpenFile, offset: u64, rights: Rights, shared: bool, area:
     }
     if shared && !flags.can_write() {
         area.remove(VmaFlags::MAY_WRITE);
-    }
-    if file.ops.is_zero_device() {
-        return Ok(Source::Anonymous);
     }
     let inode = file.ops.mappable().ok_or(Errno::ENODEV)?;
     Ok(Source::File { file: Arc::new(MappedFile { inode, path: file.path.clone() }), offset })

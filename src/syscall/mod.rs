@@ -20,11 +20,9 @@ pub mod identity;
 pub mod memory;
 pub mod mount;
 pub mod path;
-pub mod poll;
 pub mod process;
 pub mod resources;
 pub mod signal;
-pub mod socket;
 pub mod system;
 pub mod table;
 pub mod thread;
@@ -45,6 +43,9 @@ impl RunningThread {
             Some(result) => result,
             None => table::answer(self, call).await,
         };
+        // Checked builds can show every call: `debug` on the command line.
+        #[cfg(debug_assertions)]
+        log::trace!("{}: {}{:x?} = {result:x?}", self.tid(), table::name(call.number), call.args);
         self.finish(call.number, result);
     }
 

@@ -6,7 +6,6 @@
 //! Next: `descriptor.rs`.
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result, general};
@@ -28,7 +27,6 @@ pub const AT_FDCWD: i32 = general::AT_FDCWD;
 /// Where a path begins.
 pub struct Start {
     folder: Option<Path>,
-    file: Option<Arc<OpenFile>>,
 }
 
 impl Start {
@@ -60,7 +58,7 @@ impl RunningThread {
     /// `EBADF`: the path is relative, and there is no such descriptor. `ENOTDIR`: it has no place.
     pub fn start(&self, fd: i32, path: &[u8]) -> Result<Start> {
         if fd == AT_FDCWD || path.first() == Some(&b'/') {
-            return Ok(Start { folder: None, file: None });
+            return Ok(Start { folder: None });
         }
         let file = self.files.get(Fd(fd))?;
         let folder = match &file.path {
@@ -71,7 +69,7 @@ impl RunningThread {
                 _ => return Err(Errno::ENOTDIR),
             },
         };
-        Ok(Start { folder: Some(folder), file: Some(file) })
+        Ok(Start { folder: Some(folder) })
     }
 }
 
@@ -298,7 +296,13 @@ pub async fn faccessat(thread: &mut RunningThread, fd: i32, path: UserPtr<u8>, m
 }
 
 /// faccessat2(2). `EINVAL`: unknown mode or flags. `EACCES`, `EROFS`; others as of a walk.
-pub async fn faccessat2(thread: &mut RunningThread, fd: i32, path: UserPtr<u8>, mode: u32, flags: u32) -> Result<usize> {
+pub async fn faccessat2(
+    thread: &mut RunningThread,
+    fd: i32,
+    path: UserPtr<u8>,
+    mode: u32,
+    flags: u32,
+) -> Result<usize> {
     check_flags(flags, general::AT_EACCESS | general::AT_SYMLINK_NOFOLLOW | general::AT_EMPTY_PATH)?;
     let access = Access::from_bits(mode).ok_or(Errno::EINVAL)?;
     let path = thread.path(path).await?;
@@ -504,9 +508,7 @@ pub fn time_change([seconds, nanoseconds]: time::Timespec) -> Result<TimeChange>
     match nanoseconds {
         nanoseconds if nanoseconds == i64::from(general::UTIME_NOW) => Ok(TimeChange::Now),
         nanoseconds if nanoseconds == i64::from(general::UTIME_OMIT) => Ok(TimeChange::Omit),
-        0..1_000_000_000 => {
-            Ok(TimeChange::To(fs::inode::Timestamp { seconds, nanoseconds: nanoseconds as u32 }))
-        }
+        0..1_000_000_000 => Ok(TimeChange::To(fs::inode::Timestamp { seconds, nanoseconds: nanoseconds as u32 })),
         _ => Err(Errno::EINVAL),
     }
 }

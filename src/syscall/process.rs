@@ -69,9 +69,11 @@ pub async fn clone3(thread: &mut RunningThread, arguments: UserPtr<u64>, size: u
             None => {}
         }
     }
-    let [flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, thread_local, set_tid, set_tid_size, _] = words;
+    let [flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, thread_local, set_tid, set_tid_size, _] =
+        words;
     let known = (1 << 34) - 1 - u64::from(general::CSIGNAL);
-    if flags & !known != 0 || set_tid != 0 || set_tid_size != 0 || (stack == 0) != (stack_size == 0) || exit_signal > 64 {
+    if flags & !known != 0 || set_tid != 0 || set_tid_size != 0 || (stack == 0) != (stack_size == 0) || exit_signal > 64
+    {
         return Err(Errno::EINVAL);
     }
     let request = CloneRequest {
@@ -116,8 +118,12 @@ pub async fn wait4(
     options: u32,
     usage: UserPtr<[i64; 18]>,
 ) -> Result<usize> {
-    let known =
-        general::WNOHANG | general::WUNTRACED | general::WCONTINUED | general::__WALL | general::__WCLONE | general::__WNOTHREAD;
+    let known = general::WNOHANG
+        | general::WUNTRACED
+        | general::WCONTINUED
+        | general::__WALL
+        | general::__WCLONE
+        | general::__WNOTHREAD;
     if options & !known != 0 {
         return Err(Errno::EINVAL);
     }
@@ -142,7 +148,8 @@ pub async fn waitid(
     usage: UserPtr<[i64; 18]>,
 ) -> Result<usize> {
     let events = general::WEXITED | general::WSTOPPED | general::WCONTINUED;
-    let known = events | general::WNOHANG | general::WNOWAIT | general::__WALL | general::__WCLONE | general::__WNOTHREAD;
+    let known =
+        events | general::WNOHANG | general::WNOWAIT | general::__WALL | general::__WCLONE | general::__WNOTHREAD;
     if options & !known != 0 || options & events == 0 {
         return Err(Errno::EINVAL);
     }
@@ -177,7 +184,7 @@ impl RunningThread {
     /// Whether it may send a signal to a process (kill(2), "DESCRIPTION").
     pub fn may_signal(&self, target: &Process, signal: Option<Signal>) -> bool {
         let own = &self.credentials;
-        if own.can(fs::Capabilities::KILL) || target.pid == self.process.pid {
+        if own.can(fs::permission::Capabilities::KILL) || target.pid == self.process.pid {
             return true;
         }
         if signal == Some(Signal::SIGCONT) && target.session() == self.process.session() {
@@ -207,7 +214,9 @@ pub fn kill(thread: &mut RunningThread, pid: i32, number: i32) -> Result<usize> 
     let signal = optional_signal(number)?;
     let targets = table::with(|table| match pid {
         i32::MIN => alloc::vec::Vec::new(),
-        -1 => table.processes().filter(|process| process.pid > 1 && process.pid != thread.process.pid).cloned().collect(),
+        -1 => {
+            table.processes().filter(|process| process.pid > 1 && process.pid != thread.process.pid).cloned().collect()
+        }
         0 => table.group(thread.process.group()),
         pid if pid < 0 => table.group(-pid),
         pid => table.process(pid).into_iter().collect(),
@@ -284,7 +293,12 @@ async fn strings(thread: &RunningThread, list: UserPtr<u64>) -> Result<Strings> 
 }
 
 /// execve(2).
-pub async fn execve(thread: &mut RunningThread, path: UserPtr<u8>, argv: UserPtr<u64>, envp: UserPtr<u64>) -> Result<usize> {
+pub async fn execve(
+    thread: &mut RunningThread,
+    path: UserPtr<u8>,
+    argv: UserPtr<u64>,
+    envp: UserPtr<u64>,
+) -> Result<usize> {
     execveat(thread, super::path::AT_FDCWD, path, argv, envp, 0).await
 }
 

@@ -19,7 +19,7 @@ pub async fn getrlimit(thread: &mut RunningThread, resource: usize, result: User
 /// setrlimit(2). `EINVAL`, `EPERM`, `EFAULT`.
 pub async fn setrlimit(thread: &mut RunningThread, resource: usize, new: UserPtr<[u64; 2]>) -> Result<usize> {
     let [soft, hard] = thread.get(new).await?;
-    let may = thread.credentials.can(fs::Capabilities::SYS_RESOURCE);
+    let may = thread.credentials.can(fs::permission::Capabilities::SYS_RESOURCE);
     thread.process.limits.lock().set(resource, Limit { soft, hard }, may)?;
     Ok(0)
 }
@@ -37,7 +37,7 @@ pub async fn prlimit64(
         0 => thread.process.clone(),
         pid => table::process(pid).ok_or(Errno::ESRCH)?,
     };
-    let may = thread.credentials.can(fs::Capabilities::SYS_RESOURCE);
+    let may = thread.credentials.can(fs::permission::Capabilities::SYS_RESOURCE);
     if process.pid != thread.process.pid && !may {
         let own = thread.credentials.uid;
         if process.any_thread().is_none_or(|other| other.uid() != own) {
@@ -101,7 +101,7 @@ pub async fn times(thread: &mut RunningThread, result: UserPtr<[i64; 4]>) -> Res
 
 /// sysinfo(2). `EFAULT`.
 pub async fn sysinfo(thread: &mut RunningThread, result: UserPtr<[u64; 14]>) -> Result<usize> {
-    let memory = crate::mm::information();
+    let memory = crate::memory_info::read();
     let loads = crate::load::averages().map(|load| load << 5); // from 11 to 16 binary places
     let processes = table::thread_count() as u64;
     let information = [

@@ -1,7 +1,5 @@
 //! Signals: actions, masks, waiting for them, sending them with information.
 
-use core::time::Duration;
-
 use abi::{Errno, Result, general};
 use executor::sync::WaitQueue;
 
@@ -87,9 +85,10 @@ pub async fn rt_sigprocmask(
 /// rt_sigpending(2). `EINVAL`, `EFAULT`.
 pub async fn rt_sigpending(thread: &mut RunningThread, set: UserPtr<u64>, size: usize) -> Result<usize> {
     check_set_size(size)?;
-    let own = thread.signals.lock();
-    let (waiting, blocked) = (own.pending.set(), own.blocked);
-    drop(own);
+    let (waiting, blocked) = {
+        let own = thread.signals.lock();
+        (own.pending.set(), own.blocked)
+    };
     let waiting = waiting.union(thread.process.pending()).intersection(blocked);
     thread.put(set, &waiting.0).await?;
     Ok(0)
@@ -149,7 +148,8 @@ pub async fn rt_sigtimedwait(
 ) -> Result<usize> {
     check_set_size(size)?;
     let wanted = SignalSet(thread.get(set).await?).without(SignalSet::UNBLOCKABLE);
-    let deadline = if timeout.is_null() { None } else { Some(time::after(time::duration(thread.get(timeout).await?)?)) };
+    let deadline =
+        if timeout.is_null() { None } else { Some(time::after(time::duration(thread.get(timeout).await?)?)) };
     let shared = thread.shared().clone();
     let take = || {
         let mut process = shared.process.signals.lock();
@@ -168,7 +168,11 @@ pub async fn rt_sigtimedwait(
     Ok(info.signal.number())
 }
 
-async fn queued(thread: &mut RunningThread, number: usize, information: UserPtr<[u8; SIGNAL_INFO_SIZE]>) -> Result<SignalInfo> {
+async fn queued(
+    thread: &mut RunningThread,
+    number: usize,
+    information: UserPtr<[u8; SIGNAL_INFO_SIZE]>,
+) -> Result<SignalInfo> {
     let signal = Signal::new(number)?;
     let info = SignalInfo::queued(signal, &thread.get(information).await?);
     // Only the kernel may say that a signal comes from the kernel or from kill(2).
@@ -237,4 +241,3 @@ pub async fn sigaltstack(thread: &mut RunningThread, new: UserPtr<[u64; 3]>, old
     }
     Ok(0)
 }
-

@@ -2,7 +2,7 @@
 
 use abi::{Errno, Result, general};
 use executor::sync::SpinLock;
-use fs::Capabilities;
+use fs::permission::Capabilities;
 
 use crate::arch;
 use crate::mm::user::UserPtr;
@@ -98,7 +98,7 @@ pub async fn getrandom(thread: &mut RunningThread, buffer: usize, len: usize, fl
             Err(errno) => return if done > 0 { Ok(done) } else { Err(errno) },
         }
         if done < len {
-            executor::yield_if_due().await;
+            executor::yield_now().await;
             if thread.is_interrupted(crate::process::wait_event::Interruptible::BySignals) {
                 break;
             }

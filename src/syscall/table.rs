@@ -15,7 +15,7 @@ use abi::{Errno, Result};
 
 use super::args::FromRegister;
 use super::{
-    attributes, descriptor, directory, futex, identity, memory, mount, path, poll, process, resources, signal, socket, system,
+    attributes, descriptor, directory, futex, identity, memory, mount, path, process, resources, signal, system,
     thread, time, transfer,
 };
 use crate::arch::Call;
@@ -79,13 +79,8 @@ macro_rules! answer {
     ($thread:ident $call:ident refused $errno:ident) => { Err(Errno::$errno) };
 }
 
-macro_rules! support {
-    (refused $errno:ident $why:literal) => { Support::Refused(Errno::$errno, $why) };
-    ($kind:ident $([$($f:tt)+])? $(or [$($g:tt)+])? $($args:tt)?) => { Support::Full };
-}
-
 macro_rules! table {
-    ($($number:literal $name:ident: $kind:ident $([$($f:tt)+] $(or [$($g:tt)+])? $args:tt)? $($errno:ident $why:literal)?
+    ($($number:literal $name:ident: $kind:ident $([$($f:tt)+] $(or [$($g:tt)+])? ($($a:ident),*))? $($errno:ident $why:literal)?
         $(, partly: $missing:literal)?;)*) => {
         /// The numbers, by name.
         pub mod numbers {
@@ -103,7 +98,7 @@ macro_rules! table {
         #[inline]
         pub fn answer_now(thread: &mut RunningThread, call: &Call) -> Option<Result<usize>> {
             match call.number {
-                $($number => answer_now!(thread call $kind $([$($f)+] $(or [$($g)+])? $args)? $($errno)?),)*
+                $($number => answer_now!(thread call $kind $([$($f)+] $(or [$($g)+])? ($($a),*))? $($errno)?),)*
                 _ => None,
             }
         }
@@ -112,7 +107,7 @@ macro_rules! table {
         pub async fn answer(thread: &mut RunningThread, call: Call) -> Result<usize> {
             let call = &call;
             match call.number {
-                $($number => answer!(thread call $kind $([$($f)+] $(or [$($g)+])? $args)? $($errno)?),)*
+                $($number => answer!(thread call $kind $([$($f)+] $(or [$($g)+])? ($($a),*))? $($errno)?),)*
                 number => unknown(thread, number),
             }
         }
@@ -120,14 +115,25 @@ macro_rules! table {
 }
 
 macro_rules! row_support {
-    (refused $errno:ident $why:literal) => { Support::Refused(Errno::$errno, $why) };
-    ($kind:ident , $missing:literal) => { Support::Partial($missing) };
-    ($kind:ident) => { Support::Full };
+    (refused $errno:ident $why:literal) => {
+        Support::Refused(Errno::$errno, $why)
+    };
+    ($kind:ident , $missing:literal) => {
+        Support::Partial($missing)
+    };
+    ($kind:ident) => {
+        Support::Full
+    };
 }
 
 #[inline(always)]
 fn arg<T: FromRegister>(call: &Call, index: usize) -> T {
     T::from_register(call.args[index])
+}
+
+/// The name of a number, such as `READ`; `?` for one that there is not.
+pub fn name(number: usize) -> &'static str {
+    SUPPORT.iter().find(|row| row.number == number).map_or("?", |row| row.name)
 }
 
 fn unknown(thread: &RunningThread, number: usize) -> Result<usize> {

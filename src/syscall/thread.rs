@@ -31,9 +31,14 @@ pub fn set_robust_list(thread: &mut RunningThread, head: usize, len: usize) -> R
 }
 
 /// get_robust_list(2). `ESRCH`, `EPERM`: another user's thread. `EFAULT`.
-pub async fn get_robust_list(thread: &mut RunningThread, tid: i32, head: UserPtr<u64>, len: UserPtr<u64>) -> Result<usize> {
+pub async fn get_robust_list(
+    thread: &mut RunningThread,
+    tid: i32,
+    head: UserPtr<u64>,
+    len: UserPtr<u64>,
+) -> Result<usize> {
     let target = if tid == 0 { thread.shared().clone() } else { table::thread(tid).ok_or(Errno::ESRCH)? };
-    if target.uid() != thread.credentials.euid && !thread.credentials.can(fs::Capabilities::SYS_PTRACE) {
+    if target.uid() != thread.credentials.euid && !thread.credentials.can(fs::permission::Capabilities::SYS_PTRACE) {
         return Err(Errno::EPERM);
     }
     let value = target.robust_list.load(Ordering::Relaxed) as u64;
@@ -42,15 +47,21 @@ pub async fn get_robust_list(thread: &mut RunningThread, tid: i32, head: UserPtr
     Ok(0)
 }
 
+/// Codes of arch_prctl(2), from `asm/prctl.h`.
+const ARCH_SET_GS: u32 = 0x1001;
+const ARCH_SET_FS: u32 = 0x1002;
+const ARCH_GET_FS: u32 = 0x1003;
+const ARCH_GET_GS: u32 = 0x1004;
+
 /// arch_prctl(2). `EINVAL`: unknown code. `EPERM`: an address outside user space. `EFAULT`.
 pub async fn arch_prctl(thread: &mut RunningThread, code: u32, address: usize) -> Result<usize> {
     let is_user = address < arch::user_context::USER_END as usize;
     match code {
-        general::ARCH_SET_FS | general::ARCH_SET_GS if !is_user => return Err(Errno::EPERM),
-        general::ARCH_SET_FS => thread.context.fs_base = address as u64,
-        general::ARCH_SET_GS => thread.context.gs_base = address as u64,
-        general::ARCH_GET_FS => thread.put(UserPtr::new(address), &thread.context.fs_base.clone()).await?,
-        general::ARCH_GET_GS => thread.put(UserPtr::new(address), &thread.context.gs_base.clone()).await?,
+        ARCH_SET_FS | ARCH_SET_GS if !is_user => return Err(Errno::EPERM),
+        ARCH_SET_FS => thread.context.fs_base = address as u64,
+        ARCH_SET_GS => thread.context.gs_base = address as u64,
+        ARCH_GET_FS => thread.put(UserPtr::new(address), &thread.context.fs_base.clone()).await?,
+        ARCH_GET_GS => thread.put(UserPtr::new(address), &thread.context.gs_base.clone()).await?,
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)
@@ -70,13 +81,16 @@ pub struct RseqArea {
 /// The least that `struct rseq` has.
 const RSEQ_SIZE: u32 = 32;
 
+/// The one flag of rseq(2).
+const RSEQ_UNREGISTER: u32 = 1;
+
 /// rseq(2). `EINVAL`: a wrong size, alignment or flag, or not the area that was registered. `EBUSY`: registered already. `EPERM`: a
 /// wrong signature. `EFAULT`.
 pub async fn rseq(thread: &mut RunningThread, address: usize, len: u32, flags: u32, signature: u32) -> Result<usize> {
     let area = RseqArea { address, len, signature };
-    if flags & general::RSEQ_FLAG_UNREGISTER as u32 != 0 {
+    if flags & RSEQ_UNREGISTER != 0 {
         return match thread.rseq {
-            Some(registered) if registered == area && flags == general::RSEQ_FLAG_UNREGISTER as u32 => {
+            Some(registered) if registered == area && flags == RSEQ_UNREGISTER => {
                 thread.rseq = None;
                 thread.put_rseq_cpu(address, 0, u32::MAX).await
             }
@@ -235,7 +249,12 @@ pub async fn sched_getparam(thread: &mut RunningThread, tid: i32, parameter: Use
 
 /// sched_setscheduler(2) and sched_setparam(2): only the fair class. `EINVAL`: a priority that it does not have. `EPERM`: a
 /// real-time class. `ESRCH`, `EFAULT`.
-pub async fn sched_setscheduler(thread: &mut RunningThread, tid: i32, policy: u32, parameter: UserPtr<i32>) -> Result<usize> {
+pub async fn sched_setscheduler(
+    thread: &mut RunningThread,
+    tid: i32,
+    policy: u32,
+    parameter: UserPtr<i32>,
+) -> Result<usize> {
     thread_or_self(thread, tid)?;
     let priority = thread.get(parameter).await?;
     match policy & !general::SCHED_RESET_ON_FORK {
@@ -312,7 +331,7 @@ pub fn getpriority(thread: &mut RunningThread, which: u32, who: i32) -> Result<u
 /// setpriority(2). `EINVAL`, `ESRCH`; `EACCES`: a higher priority without CAP_SYS_NICE; `EPERM`: another user's process.
 pub fn setpriority(thread: &mut RunningThread, which: u32, who: i32, nice: i32) -> Result<usize> {
     let nice = nice.clamp(-20, 19);
-    let may = thread.credentials.can(fs::Capabilities::SYS_NICE);
+    let may = thread.credentials.can(fs::permission::Capabilities::SYS_NICE);
     for process in processes(thread, which, who)? {
         let is_own = process.any_thread().is_none_or(|other| {
             let uid = other.uid();

@@ -77,9 +77,10 @@ impl Clock {
     /// `EINVAL`: there is none.
     pub fn new(id: u32) -> Result<Clock> {
         match id {
-            general::CLOCK_REALTIME | general::CLOCK_REALTIME_COARSE | general::CLOCK_REALTIME_ALARM | general::CLOCK_TAI => {
-                Ok(Clock::Realtime)
-            }
+            general::CLOCK_REALTIME
+            | general::CLOCK_REALTIME_COARSE
+            | general::CLOCK_REALTIME_ALARM
+            | general::CLOCK_TAI => Ok(Clock::Realtime),
             general::CLOCK_MONOTONIC
             | general::CLOCK_MONOTONIC_COARSE
             | general::CLOCK_MONOTONIC_RAW
@@ -154,7 +155,7 @@ pub async fn clock_settime(thread: &mut RunningThread, id: u32, time: UserPtr<Ti
     if id != general::CLOCK_REALTIME {
         return Err(Errno::EINVAL);
     }
-    if !thread.credentials.can(fs::Capabilities::SYS_TIME) {
+    if !thread.credentials.can(fs::permission::Capabilities::SYS_TIME) {
         return Err(Errno::EPERM);
     }
     wall_clock::set(time);
@@ -162,8 +163,12 @@ pub async fn clock_settime(thread: &mut RunningThread, id: u32, time: UserPtr<Ti
 }
 
 /// settimeofday(2). `EPERM`, `EINVAL`, `EFAULT`. A time zone is accepted and has no effect.
-pub async fn settimeofday(thread: &mut RunningThread, time: UserPtr<[i64; 2]>, _zone: UserPtr<[i32; 2]>) -> Result<usize> {
-    if !thread.credentials.can(fs::Capabilities::SYS_TIME) {
+pub async fn settimeofday(
+    thread: &mut RunningThread,
+    time: UserPtr<[i64; 2]>,
+    _zone: UserPtr<[i32; 2]>,
+) -> Result<usize> {
+    if !thread.credentials.can(fs::permission::Capabilities::SYS_TIME) {
         return Err(Errno::EPERM);
     }
     if !time.is_null() {
@@ -173,7 +178,11 @@ pub async fn settimeofday(thread: &mut RunningThread, time: UserPtr<[i64; 2]>, _
 }
 
 /// gettimeofday(2). `EFAULT`.
-pub async fn gettimeofday(thread: &mut RunningThread, time: UserPtr<[i64; 2]>, zone: UserPtr<[i32; 2]>) -> Result<usize> {
+pub async fn gettimeofday(
+    thread: &mut RunningThread,
+    time: UserPtr<[i64; 2]>,
+    zone: UserPtr<[i32; 2]>,
+) -> Result<usize> {
     if !time.is_null() {
         thread.put(time, &timeval(wall_clock::now())).await?;
     }
@@ -216,7 +225,11 @@ async fn sleep(thread: &mut RunningThread, sleep: SleepToFinish, is_relative: bo
 }
 
 /// nanosleep(2). `EINTR`: a handler ran; the rest is stored. `EINVAL`, `EFAULT`.
-pub async fn nanosleep(thread: &mut RunningThread, request: UserPtr<Timespec>, remaining: UserPtr<Timespec>) -> Result<usize> {
+pub async fn nanosleep(
+    thread: &mut RunningThread,
+    request: UserPtr<Timespec>,
+    remaining: UserPtr<Timespec>,
+) -> Result<usize> {
     let deadline = after(duration(thread.get(request).await?)?);
     sleep(thread, SleepToFinish { deadline, remaining }, true).await
 }

@@ -10,7 +10,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result, general};
-use fs::buffer::{SliceSink, SliceSource};
 use fs::{OpenFile, OpenFlags, Sink, Source, Stop};
 
 use crate::mm::UserBuffer;
@@ -106,7 +105,12 @@ impl Direction for Writing<'_> {
     }
 }
 
-async fn transfer(thread: &RunningThread, file: &OpenFile, mut at: At, mut bytes: impl Direction + Send) -> Result<usize> {
+async fn transfer(
+    thread: &RunningThread,
+    file: &OpenFile,
+    mut at: At,
+    mut bytes: impl Direction + Send,
+) -> Result<usize> {
     let mut done = 0;
     loop {
         let problem = match attempt(thread, file, &mut at, &mut bytes).await {
@@ -145,7 +149,10 @@ async fn attempt(
                 Err(Stop::WouldBlock) => None,
                 outcome => Some(outcome),
             };
-            thread.wait_event(queue, Interruptible::BySignals, None, blocked).await.unwrap_or_else(|errno| Err(errno.into()))
+            thread
+                .wait_event(queue, Interruptible::BySignals, None, blocked)
+                .await
+                .unwrap_or_else(|errno| Err(errno.into()))
         }
         _ => once(),
     }
@@ -377,7 +384,11 @@ pub async fn preadv2(
     if flags & !HIGH_PRIORITY != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    if offset == -1 { readv(thread, fd, vectors, count).await } else { preadv(thread, fd, vectors, count, offset).await }
+    if offset == -1 {
+        readv(thread, fd, vectors, count).await
+    } else {
+        preadv(thread, fd, vectors, count, offset).await
+    }
 }
 
 /// pwritev2(2). `EOPNOTSUPP`: a flag other than RWF_HIPRI.
@@ -393,5 +404,9 @@ pub async fn pwritev2(
     if flags & !HIGH_PRIORITY != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    if offset == -1 { writev(thread, fd, vectors, count).await } else { pwritev(thread, fd, vectors, count, offset).await }
+    if offset == -1 {
+        writev(thread, fd, vectors, count).await
+    } else {
+        pwritev(thread, fd, vectors, count, offset).await
+    }
 }

@@ -6,6 +6,7 @@
 //!
 //! The archive's parser is our own: the crates at hand want names in UTF-8, or lose folders.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -15,7 +16,7 @@ use fs::buffer::SliceSource;
 use fs::inode::{AttributeChange, NewOwner, Timestamp};
 use fs::path::NAME_MAX;
 use fs::regular_file::{Options, RegularFile};
-use fs::{Errno, FileOps, Inode, Kind, NewNode, OpenFlags, Result, Stop, environment};
+use fs::{BoxFuture, Errno, FileOps, Inode, Kind, NewNode, OpenFlags, Result, Stop, environment};
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
@@ -30,11 +31,13 @@ const CHUNK: usize = 1 << 20;
 /// # Errors
 ///
 /// `EINVAL`: damaged or truncated; what came before the damage is there. `ENOMEM`, `ENOSPC`.
-pub async fn unpack(archive: &[u8], root: &Arc<dyn Inode>) -> Result<()> {
-    let mut unpacker = Unpacker { root: root.clone(), links: BTreeMap::new(), folder_times: Vec::new() };
-    let result = unpacker.unpack_all(archive).await;
-    unpacker.set_folder_times().await?;
-    result
+pub fn unpack<'a>(archive: &'a [u8], root: Arc<dyn Inode>) -> BoxFuture<'a, Result<()>> {
+    Box::pin(async move {
+        let mut unpacker = Unpacker { root, links: BTreeMap::new(), folder_times: Vec::new() };
+        let result = unpacker.unpack_all(archive).await;
+        unpacker.set_folder_times().await?;
+        result
+    })
 }
 
 struct Unpacker {
@@ -174,19 +177,21 @@ impl Unpacker {
 
     /// The folder that an entry is in, and the last part of its name; `None` for the root.
     async fn folder_of<'n>(&self, name: &'n [u8]) -> Result<Option<(Arc<dyn Inode>, &'n [u8])>> {
-        let mut parts = name.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".").peekable();
+        let parts = parts(name)?;
+        let Some((last, folders)) = parts.split_last() else { return Ok(None) };
         let mut folder = self.root.clone();
-        while let Some(part) = parts.next() {
-            if part == b".." || part.len() > NAME_MAX {
-                return Err(Errno::EINVAL);
-            }
-            if parts.peek().is_none() {
-                return Ok(Some((folder, part)));
-            }
+        for part in folders {
             folder = folder.lookup(part).await?;
         }
-        Ok(None)
+        Ok(Some((folder, last)))
     }
+}
+
+/// The names in a path, without empty ones and `.`.
+fn parts(name: &[u8]) -> Result<Vec<&[u8]>> {
+    let parts: Vec<&[u8]> = name.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
+    let is_sound = |part: &&[u8]| *part != b".." && part.len() <= NAME_MAX;
+    if parts.iter().all(is_sound) { Ok(parts) } else { Err(Errno::EINVAL) }
 }
 
 async fn write(inode: &Arc<dyn Inode>, entry: &Entry<'_>) -> Result<()> {
@@ -369,7 +374,7 @@ mod tests {
 
     fn unpacked(bytes: &[u8]) -> (World, Result<()>) {
         let tmpfs = Tmpfs::new(pages(), Limits::NONE, 0o755);
-        let result = run(unpack(bytes, &tmpfs.root()));
+        let result = run(unpack(bytes, tmpfs.root()));
         (World::new(tmpfs), result)
     }
 
