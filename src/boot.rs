@@ -31,8 +31,9 @@ pub fn start(info: &'static BootInfo) -> ! {
     executor::sync::track_lock_order(arch::cpu_id);
     tasks::init(1);
     arch::irq::set_alarm_handler(|| tasks::executor().alarm());
-    fs::environment::install(fs::environment::Environment { now: wall_clock::timestamp, devices: &devices::Devices });
-    devices::init(); // spawns the drivers' tasks; they run when the executor does
+    fs::environment::install(fs::environment::Environment { now: wall_clock::timestamp, devices: &devices::NodeTable });
+    devices::prepare(); // before the drivers, who enter their devices there
+    devices::start(info.command_line); // spawns the drivers' tasks; they run when the executor does
     tasks::spawn(Class::Driver, "boot", first_steps(arch::initrd(info), info.command_line));
     tasks::spawn(Class::Driver, "load average", crate::load::run());
     arch::start_interrupts();
@@ -77,7 +78,7 @@ async fn open_console(caller: Caller<'_>) -> Result<FdTable> {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(errno),
     }
-    match caller.mknod(node, Kind::CharacterDevice, 0o600, devices::number(5, 1)).await {
+    match caller.mknod(node, Kind::CharacterDevice, 0o600, fs::environment::make_device(5, 1)).await {
         Ok(_) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(errno),
     }

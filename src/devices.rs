@@ -1,34 +1,50 @@
 //! Which drivers exist: a table, one row a driver.
 //!
 //! A driver's crate offers a `start` function that takes what it may touch and returns `(device, run)`; the rows here find its
-//! hardware, hand it over, spawn `run`, and enter the device where programs find it.
+//! hardware, hand it over, spawn `run`, and enter the device where programs find it. A driver that does not start says why in the log,
+//! and the machine goes on without it.
 //!
 //! Next: `process/thread.rs`.
 
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use abi::{Errno, Result};
+use abi::Result;
 use conquer_once::spin::OnceCell;
+use devfs::memory::Random;
+use devfs::{Device, Devices};
 use drivers::block::BlockDevice;
 use drivers::hw::{Dma, Port};
 use executor::Class;
 use executor::sync::SpinLock;
-use fs::environment::{DeviceTable, make_device};
+use fs::environment::make_device;
 use fs::{FileOps, Kind, OpenFlags};
+use virtio::BoxedTransport;
 
 use crate::process::job_control::Processes;
+use crate::tty::devpts::Devpts;
 use crate::tty::{Terminals, Termios};
-use crate::{arch, mm, tasks};
+use crate::{arch, buses, mm, ports, random, tasks};
 
 static TERMINALS: OnceCell<Arc<Terminals>> = OnceCell::uninit();
+static NODES: OnceCell<Arc<Devices>> = OnceCell::uninit();
+static PSEUDO_TERMINALS: OnceCell<Arc<Devpts>> = OnceCell::uninit();
 static DISKS: SpinLock<Vec<Disk>> = SpinLock::new(Vec::new());
+
+/// The major number of virtio disks; dynamic on Linux.
+const VIRTIO_DISK_MAJOR: u32 = 254;
+/// Minor numbers of one disk: itself and its partitions.
+const MINORS_PER_DISK: u32 = 16;
+
+/// The virtio drivers, by the device's type.
+const VIRTIO_DRIVERS: &[(u32, fn(BoxedTransport, u32) -> Result<()>)] = &[(2, virtio_block), (3, virtio_console)];
 
 /// A disk, as programs name it.
 #[derive(Clone)]
 pub struct Disk {
     /// Its name below /dev.
-    pub name: &'static str,
+    pub name: Arc<str>,
     /// Its device number.
     pub number: u64,
     /// The device.
@@ -39,9 +55,27 @@ pub struct Disk {
 ///
 /// # Panics
 ///
-/// Before [`init`].
+/// Before [`prepare`].
 pub fn terminals() -> &'static Arc<Terminals> {
     TERMINALS.get().expect("made at boot")
+}
+
+/// /dev.
+///
+/// # Panics
+///
+/// Before [`prepare`].
+pub fn nodes() -> &'static Arc<Devices> {
+    NODES.get().expect("made at boot")
+}
+
+/// /dev/pts.
+///
+/// # Panics
+///
+/// Before [`prepare`].
+pub fn pseudo_terminals() -> &'static Arc<Devpts> {
+    PSEUDO_TERMINALS.get().expect("made at boot")
 }
 
 /// The disk of this device number.
@@ -49,51 +83,101 @@ pub fn disk(number: u64) -> Option<Disk> {
     DISKS.lock().iter().find(|disk| disk.number == number).cloned()
 }
 
-/// The devices behind device nodes.
-pub struct Devices;
+/// All disks.
+pub fn disks() -> Vec<Disk> {
+    DISKS.lock().clone()
+}
 
-impl DeviceTable for Devices {
+/// Makes what drivers enter their devices into.
+pub fn prepare() {
+    NODES.init_once(|| Arc::new(Devices::new(&mm::FRAMES)));
+    TERMINALS.init_once(|| Terminals::new(Arc::new(Processes), arch::clock::now));
+    PSEUDO_TERMINALS.init_once(|| Devpts::new(&mm::FRAMES, terminals().clone()));
+}
+
+/// The devices behind device nodes.
+pub struct NodeTable;
+
+impl fs::environment::DeviceTable for NodeTable {
     fn open(&self, kind: Kind, represents: u64, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
-        let (major, minor) = (fs::environment::major(represents), fs::environment::minor(represents));
-        match (kind, major, minor) {
-            (Kind::CharacterDevice, 1, 11) => Ok(Arc::new(crate::log::kmsg::KmsgFile::open())),
-            (Kind::CharacterDevice, 4 | 5, _) => terminals().open((major, minor), flags),
-            _ => Err(Errno::ENXIO),
-        }
+        fs::environment::DeviceTable::open(&**nodes(), kind, represents, flags)
     }
 }
 
 /// Starts all drivers.
-pub fn init() {
-    TERMINALS.init_once(|| Terminals::new(Arc::new(Processes), tasks::timers()));
-    tasks::spawn(Class::Driver, "terminal deadlines", terminals().clone().run());
-    serial();
-}
-
-/// The first serial port of a PC: the console.
-fn serial() {
-    let Some(irq) = arch::irq::isa_line(4) else { return };
-    let port = Port::new(&arch::Ports, 0x3f8, 8);
-    let (channel, run) = match pc::serial::Serial::new(port, irq, 115_200) {
-        Ok(serial) => serial,
-        Err(errno) => return log::info!("no serial port: {errno}"),
-    };
-    tasks::spawn(Class::Driver, "serial", run);
-    match terminals().add((4, 64), "/dev/ttyS0", Termios::initial(), channel) {
-        Ok((terminal, run)) => {
-            terminals().set_console(terminal);
-            tasks::spawn(Class::Driver, "ttyS0", run);
+pub fn start(command_line: &[u8]) {
+    tasks::spawn(Class::Driver, "terminal deadlines", terminals().clone().run(tasks::timers()));
+    report("memory devices", devfs::memory::register(nodes(), Random { fill: random::fill, mix: random::mix }));
+    report("standard nodes", standard_nodes());
+    report("serial port", serial());
+    let functions = buses::pci_functions();
+    let mut counts = [0; VIRTIO_DRIVERS.len()];
+    for transport in buses::virtio_transports(&functions, command_line) {
+        let row = VIRTIO_DRIVERS.iter().position(|(kind, _)| *kind == transport.device_type());
+        if let Some(row) = row {
+            report("virtio device", VIRTIO_DRIVERS[row].1(transport, counts[row]));
+            counts[row] += 1;
         }
-        Err(errno) => log::error!("/dev/ttyS0: {errno}"),
     }
 }
 
-/// Lets virtio and other bus masters reach memory.
-pub fn dma() -> Dma {
-    Dma::new(&mm::FRAMES)
+fn report(what: &str, result: Result<()>) {
+    if let Err(errno) = result {
+        log::warn!("{what}: {errno}");
+    }
 }
 
-/// The number of a device node.
-pub const fn number(major: u32, minor: u32) -> u64 {
-    make_device(major, minor)
+fn register(name: &str, number: u64, mode: u32, open: impl Fn(OpenFlags) -> Result<Arc<dyn FileOps>> + Send + Sync + 'static) -> Result<()> {
+    let device = Device { name: name.as_bytes(), kind: Kind::CharacterDevice, number, mode, gid: 0 };
+    nodes().register(&device, Arc::new(open))
+}
+
+/// Nodes and links that are there whatever the hardware.
+fn standard_nodes() -> Result<()> {
+    let terminal = |device: (u32, u32)| move |flags| terminals().open(device, flags);
+    register("tty", make_device(5, 0), 0o666, terminal((5, 0)))?;
+    register("console", make_device(5, 1), 0o600, terminal((5, 1)))?;
+    register("ptmx", make_device(5, 2), 0o666, terminal((5, 2)))?;
+    register("kmsg", make_device(1, 11), 0o644, |_| Ok(Arc::new(crate::log::kmsg::KmsgFile::open()) as Arc<dyn FileOps>))?;
+    nodes().make_folder(b"pts", 0o755)?;
+    nodes().make_folder(b"shm", 0o1777)?;
+    for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
+        nodes().link(name.as_bytes(), target.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The first serial port of a PC: the console.
+fn serial() -> Result<()> {
+    let Some(irq) = arch::irq::isa_line(4) else { return Ok(()) };
+    let port = Port::new(&arch::Ports, 0x3f8, 8);
+    let (channel, run) = pc::serial::Serial::new(port, irq, 115_200)?;
+    tasks::spawn(Class::Driver, "serial", run);
+    let (terminal, run) = terminals().add((4, 64), "/dev/ttyS0", Termios::initial(), channel)?;
+    terminals().set_console(terminal);
+    tasks::spawn(Class::Driver, "ttyS0", run);
+    register("ttyS0", make_device(4, 64), 0o600, |flags| terminals().open((4, 64), flags))
+}
+
+fn virtio_block(transport: BoxedTransport, index: u32) -> Result<()> {
+    let (device, run) = virtio::block::start(transport, dma())?;
+    tasks::spawn(Class::Driver, "virtio-blk", run);
+    let letter = char::from_u32(u32::from(b'a') + index % 26).unwrap_or('?');
+    let name: Arc<str> = format!("vd{letter}").into();
+    let number = make_device(VIRTIO_DISK_MAJOR, index * MINORS_PER_DISK);
+    DISKS.lock().push(Disk { name: name.clone(), number, device });
+    let node = Device { name: name.as_bytes(), kind: Kind::BlockDevice, number, mode: 0o660, gid: 6 };
+    nodes().register(&node, Arc::new(|_| Err(abi::Errno::ENXIO)))
+}
+
+fn virtio_console(transport: BoxedTransport, index: u32) -> Result<()> {
+    let (device, run) = virtio::console::start(transport, dma())?;
+    tasks::spawn(Class::Driver, "virtio-console", run);
+    tasks::spawn(Class::Driver, "virtio ports", ports::announce(device, index, nodes().clone()));
+    Ok(())
+}
+
+/// Lets virtio and other bus masters reach memory.
+fn dma() -> Dma {
+    Dma::new(&mm::FRAMES)
 }

@@ -18,6 +18,8 @@ pub mod counters;
 #[cfg(target_os = "none")]
 pub mod devices;
 #[cfg(target_os = "none")]
+pub mod files;
+#[cfg(target_os = "none")]
 pub mod filesystems;
 pub mod load;
 pub mod log;
@@ -27,6 +29,8 @@ pub mod mm;
 #[cfg(target_os = "none")]
 pub mod panic;
 pub mod ports;
+#[cfg(target_os = "none")]
+pub mod proc;
 #[cfg(target_os = "none")]
 pub mod process;
 #[cfg(target_os = "none")]

@@ -22,6 +22,19 @@ pub fn fill(bytes: &mut [u8]) {
     GENERATOR.lock().as_mut().expect("seeded at boot").fill_bytes(bytes);
 }
 
+/// Stirs in what a program wrote to /dev/random: the generator goes on from a new seed made of its own output and these bytes.
+pub fn mix(bytes: &[u8]) {
+    let mut generator = GENERATOR.lock();
+    if let Some(generator) = generator.as_mut() {
+        let mut seed = [0; 32];
+        generator.fill_bytes(&mut seed);
+        for (index, byte) in bytes.iter().enumerate() {
+            seed[index % 32] ^= byte.rotate_left((index / 32) as u32 % 8);
+        }
+        *generator = ChaCha20Rng::from_seed(seed);
+    }
+}
+
 /// So many random bytes.
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];

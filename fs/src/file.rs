@@ -15,7 +15,7 @@
 //!
 //! Next: `path.rs`.
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -293,6 +293,13 @@ pub struct OpenFile {
     pub inode: Option<Arc<dyn Inode>>,
     flags: AtomicU32,
     position: SpinLock<u64>,
+    watchers: SpinLock<Vec<Weak<dyn Watcher>>>,
+}
+
+/// Somebody who watches an open file and lets go of it when its last descriptor is closed: epoll.
+pub trait Watcher: Send + Sync {
+    /// The file is gone, but for its operations, which the watcher holds.
+    fn file_closed(&self);
 }
 
 impl OpenFile {
@@ -300,7 +307,7 @@ impl OpenFile {
     pub fn new(ops: Arc<dyn FileOps>, path: Option<Path>, inode: Option<Arc<dyn Inode>>, flags: OpenFlags) -> OpenFile {
         let keep =
             flags - (OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC | OpenFlags::CLOEXEC);
-        OpenFile { ops, path, inode, flags: AtomicU32::new(keep.bits()), position: SpinLock::new(0) }
+        OpenFile { ops, path, inode, flags: AtomicU32::new(keep.bits()), position: SpinLock::new(0), watchers: SpinLock::new(Vec::new()) }
     }
 
     /// Its flags now.
@@ -316,6 +323,13 @@ impl OpenFile {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some((now & !may.bits()) | (flags & may).bits()));
     }
 
+    /// Has a watcher told when the file is closed for good.
+    pub fn add_watcher(&self, watcher: &Arc<dyn Watcher>) {
+        let mut watchers = self.watchers.lock();
+        watchers.retain(|old| old.strong_count() > 0);
+        watchers.push(Arc::downgrade(watcher));
+    }
+
     /// Works with the cursor, which nobody else moves meanwhile. The work does not wait.
     pub fn with_position<R>(&self, work: impl FnOnce(&mut u64) -> R) -> R {
         work(&mut self.position.lock())
@@ -324,6 +338,11 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        for watcher in core::mem::take(self.watchers.get_mut()) {
+            if let Some(watcher) = watcher.upgrade() {
+                watcher.file_closed();
+            }
+        }
         let Some(inode) = &self.inode else { return };
         let core = inode.core();
         if let Some(locks) = core.locks() {

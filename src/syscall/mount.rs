@@ -58,8 +58,11 @@ pub async fn mount(
                 return Err(Errno::EPERM);
             }
             let made = Box::pin(crate::filesystems::make(thread, &kind, &source, &options)).await?;
-            let caller = thread.caller();
-            Box::pin(caller.mount(made, &source, mount_flags, At::working_directory(&target))).await?;
+            if mount_flags.contains(MountFlags::READ_ONLY) {
+                made.set_read_only(true)?;
+            }
+            let place = Box::pin(thread.caller().walk(At::working_directory(&target), WalkFlags::FOLLOW)).await?;
+            thread.fs.mounts().mount(made, mount_flags - MountFlags::READ_ONLY, &place)?;
         }
         _ => return Err(Errno::EINVAL),
     }

@@ -15,7 +15,7 @@ use abi::{Errno, Result};
 
 use super::args::FromRegister;
 use super::{
-    attributes, descriptor, directory, futex, identity, memory, mount, path, process, resources, signal, system,
+    attributes, descriptor, directory, events, futex, identity, memory, mount, path, poll, process, resources, signal, system,
     thread, time, transfer,
 };
 use crate::arch::Call;
@@ -149,7 +149,7 @@ table! {
     4 STAT: wait [path::stat] (path, result);
     5 FSTAT: wait [attributes::fstat] (fd, result);
     6 LSTAT: wait [path::lstat] (path, result);
-    7 POLL: refused ENOSYS "being written";
+    7 POLL: try [poll::poll_now] or [poll::poll] (fds, count, timeout);
     8 LSEEK: now [descriptor::lseek] (fd, offset, whence);
     9 MMAP: wait [memory::mmap] (address, len, protection, flags, fd, offset);
     10 MPROTECT: now [memory::mprotect] (address, len, protection);
@@ -165,7 +165,7 @@ table! {
     20 WRITEV: wait [transfer::writev] (fd, vectors, count);
     21 ACCESS: wait [path::access] (path, mode);
     22 PIPE: wait [descriptor::pipe] (result);
-    23 SELECT: refused ENOSYS "being written";
+    23 SELECT: wait [poll::select] (count, read, write, except, timeout);
     24 SCHED_YIELD: wait [thread::sched_yield] ();
     25 MREMAP: wait [memory::mremap] (old, old_len, new_len, flags, new);
     26 MSYNC: wait [memory::msync] (address, len, flags);
@@ -183,21 +183,21 @@ table! {
     38 SETITIMER: wait [time::setitimer] (which, new, old);
     39 GETPID: now [identity::getpid] ();
     40 SENDFILE: wait [descriptor::sendfile] (to, from, offset, count);
-    41 SOCKET: refused ENOSYS "being written";
-    42 CONNECT: refused ENOSYS "being written";
-    43 ACCEPT: refused ENOSYS "being written";
-    44 SENDTO: refused ENOSYS "being written";
-    45 RECVFROM: refused ENOSYS "being written";
-    46 SENDMSG: refused ENOSYS "being written";
-    47 RECVMSG: refused ENOSYS "being written";
-    48 SHUTDOWN: refused ENOSYS "being written";
-    49 BIND: refused ENOSYS "being written";
-    50 LISTEN: refused ENOSYS "being written";
-    51 GETSOCKNAME: refused ENOSYS "being written";
-    52 GETPEERNAME: refused ENOSYS "being written";
-    53 SOCKETPAIR: refused ENOSYS "being written";
-    54 SETSOCKOPT: refused ENOSYS "being written";
-    55 GETSOCKOPT: refused ENOSYS "being written";
+    41 SOCKET: refused ENOSYS "sockets come later";
+    42 CONNECT: refused ENOSYS "sockets come later";
+    43 ACCEPT: refused ENOSYS "sockets come later";
+    44 SENDTO: refused ENOSYS "sockets come later";
+    45 RECVFROM: refused ENOSYS "sockets come later";
+    46 SENDMSG: refused ENOSYS "sockets come later";
+    47 RECVMSG: refused ENOSYS "sockets come later";
+    48 SHUTDOWN: refused ENOSYS "sockets come later";
+    49 BIND: refused ENOSYS "sockets come later";
+    50 LISTEN: refused ENOSYS "sockets come later";
+    51 GETSOCKNAME: refused ENOSYS "sockets come later";
+    52 GETPEERNAME: refused ENOSYS "sockets come later";
+    53 SOCKETPAIR: refused ENOSYS "sockets come later";
+    54 SETSOCKOPT: refused ENOSYS "sockets come later";
+    55 GETSOCKOPT: refused ENOSYS "sockets come later";
     56 CLONE: wait [process::clone] (flags, stack, parent_tid, child_tid, thread_local), partly: "no namespaces, no pidfds";
     57 FORK: wait [process::fork] ();
     58 VFORK: wait [process::vfork] ();
@@ -355,7 +355,7 @@ table! {
     210 IO_CANCEL: refused ENOSYS "asynchronous I/O comes later";
     211 GET_THREAD_AREA: refused ENOSYS "as Linux on x86_64";
     212 LOOKUP_DCOOKIE: refused ENOSYS "no profiling cookies";
-    213 EPOLL_CREATE: refused ENOSYS "being written";
+    213 EPOLL_CREATE: now [events::epoll_create] (size);
     214 EPOLL_CTL_OLD: refused ENOSYS "as Linux: never was";
     215 EPOLL_WAIT_OLD: refused ENOSYS "as Linux: never was";
     216 REMAP_FILE_PAGES: refused ENOSYS "obsolete: mmap does it";
@@ -374,8 +374,8 @@ table! {
     229 CLOCK_GETRES: wait [time::clock_getres] (clock, result);
     230 CLOCK_NANOSLEEP: wait [time::clock_nanosleep] (clock, flags, request, remaining);
     231 EXIT_GROUP: now [process::exit_group] (code);
-    232 EPOLL_WAIT: refused ENOSYS "being written";
-    233 EPOLL_CTL: refused ENOSYS "being written";
+    232 EPOLL_WAIT: wait [events::epoll_wait] (fd, events, count, timeout);
+    233 EPOLL_CTL: wait [events::epoll_ctl] (fd, operation, target, event);
     234 TGKILL: now [process::tgkill] (pid, tid, signal);
     235 UTIMES: wait [attributes::utimes] (path, times);
     236 VSERVER: refused ENOSYS "as Linux: never was";
@@ -412,8 +412,8 @@ table! {
     267 READLINKAT: wait [path::readlinkat] (folder, path, buffer, len);
     268 FCHMODAT: wait [attributes::fchmodat] (folder, path, mode);
     269 FACCESSAT: wait [path::faccessat] (folder, path, mode);
-    270 PSELECT6: refused ENOSYS "being written";
-    271 PPOLL: refused ENOSYS "being written";
+    270 PSELECT6: wait [poll::pselect6] (count, read, write, except, timeout, mask);
+    271 PPOLL: wait [poll::ppoll] (fds, count, timeout, mask, size);
     272 UNSHARE: now [process::unshare] (flags), partly: "files and fs only: no namespaces";
     273 SET_ROBUST_LIST: now [thread::set_robust_list] (head, len);
     274 GET_ROBUST_LIST: wait [thread::get_robust_list] (tid, head, len);
@@ -423,17 +423,17 @@ table! {
     278 VMSPLICE: refused ENOSYS "splicing comes later";
     279 MOVE_PAGES: refused ENOSYS "one memory node";
     280 UTIMENSAT: wait [attributes::utimensat] (folder, path, times, flags);
-    281 EPOLL_PWAIT: refused ENOSYS "being written";
+    281 EPOLL_PWAIT: wait [events::epoll_pwait] (fd, events, count, timeout, mask);
     282 SIGNALFD: refused ENOSYS "signal descriptors come later";
-    283 TIMERFD_CREATE: refused ENOSYS "being written";
-    284 EVENTFD: refused ENOSYS "being written";
+    283 TIMERFD_CREATE: now [events::timerfd_create] (clock, flags);
+    284 EVENTFD: now [events::eventfd] (count);
     285 FALLOCATE: wait [attributes::fallocate] (fd, mode, offset, len), partly: "mode 0 only";
-    286 TIMERFD_SETTIME: refused ENOSYS "being written";
-    287 TIMERFD_GETTIME: refused ENOSYS "being written";
-    288 ACCEPT4: refused ENOSYS "being written";
+    286 TIMERFD_SETTIME: wait [events::timerfd_settime] (fd, flags, new, old);
+    287 TIMERFD_GETTIME: wait [events::timerfd_gettime] (fd, result);
+    288 ACCEPT4: refused ENOSYS "sockets come later";
     289 SIGNALFD4: refused ENOSYS "signal descriptors come later";
-    290 EVENTFD2: refused ENOSYS "being written";
-    291 EPOLL_CREATE1: refused ENOSYS "being written";
+    290 EVENTFD2: now [events::eventfd2] (count, flags);
+    291 EPOLL_CREATE1: now [events::epoll_create1] (flags);
     292 DUP3: wait [descriptor::dup3] (old, new, flags);
     293 PIPE2: wait [descriptor::pipe2] (result, flags);
     294 INOTIFY_INIT1: refused ENOSYS "notifications come later";
@@ -494,7 +494,7 @@ table! {
     438 PIDFD_GETFD: refused ENOSYS "process descriptors come later";
     439 FACCESSAT2: wait [path::faccessat2] (folder, path, mode, flags);
     440 PROCESS_MADVISE: refused ENOSYS "tracing comes later";
-    441 EPOLL_PWAIT2: refused ENOSYS "being written";
+    441 EPOLL_PWAIT2: wait [events::epoll_pwait2] (fd, events, count, timeout, mask);
     442 MOUNT_SETATTR: refused ENOSYS "the new mount calls come later";
     443 QUOTACTL_FD: refused ENOSYS "no quotas";
     444 LANDLOCK_CREATE_RULESET: refused ENOSYS "no Landlock";
