@@ -292,6 +292,7 @@ impl ByteChannel for Serial {
 mod tests {
     use super::*;
     use crate::fake_uart::FakeUart;
+    use drivers::console::conformance::{self, Subject};
     use executor::testing::Bench;
 
     fn start(uart: &'static FakeUart) -> (Bench, Arc<Serial>) {
@@ -309,6 +310,31 @@ mod tests {
             bench.settle();
         }
         uart.take_sent()
+    }
+
+    #[test]
+    fn the_port_is_a_byte_channel_like_any_other() {
+        conformance::check(&mut || {
+            let uart = FakeUart::new();
+            let (bench, serial) = start(uart);
+            let far_write = move |bytes: &[u8]| {
+                let mut sent = 0;
+                loop {
+                    let count = uart.receive(&bytes[sent..]);
+                    bench.settle();
+                    sent += count;
+                    if count == 0 {
+                        return sent;
+                    }
+                }
+            };
+            let far_read = move || {
+                uart.transmit();
+                bench.settle();
+                uart.take_sent()
+            };
+            Subject { channel: serial, far_write: Box::new(far_write), far_read: Box::new(far_read) }
+        });
     }
 
     #[test]
