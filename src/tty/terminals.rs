@@ -31,6 +31,11 @@ pub const CONTROLLING: (u32, u32) = (5, 0);
 /// The device number of /dev/console.
 pub const CONSOLE: (u32, u32) = (5, 1);
 
+/// The device number of /dev/tty0: the screen's terminal in front, of which there is one.
+pub const IN_FRONT: (u32, u32) = (4, 0);
+/// The device number of /dev/tty1.
+pub const FIRST_SCREEN: (u32, u32) = (4, 1);
+
 /// The terminals of the machine.
 pub struct Terminals {
     pub(super) jobs: Arc<dyn JobControl>,
@@ -122,8 +127,32 @@ impl Terminals {
         *self.console.lock() = Some(terminal);
     }
 
+    /// Chooses what /dev/console means, as Linux does: the last `console=` on the command line that is there (`console=ttyS0,115200`),
+    /// else the screen, else the terminal that was added first. Returns its name.
+    pub fn choose_console(&self, command_line: &[u8]) -> Option<String> {
+        let words = command_line.split(|byte| byte.is_ascii_whitespace());
+        let wishes = words.filter_map(|word| word.strip_prefix(b"console="));
+        let names = wishes.filter_map(|wish| wish.split(|byte| *byte == b',').next());
+        let wished = names.filter_map(|name| match name {
+            b"tty0" => self.find(IN_FRONT),
+            _ => self.find_named(name),
+        });
+        let any = || self.list.lock().first().cloned();
+        let console = wished.last().or_else(|| self.find(FIRST_SCREEN)).or_else(any)?;
+        let name = console.name.clone();
+        self.set_console(console);
+        Some(name)
+    }
+
+    /// The terminal whose device node is called so, below /dev.
+    fn find_named(&self, name: &[u8]) -> Option<Arc<Terminal>> {
+        let is_it = |terminal: &&Arc<Terminal>| terminal.name.strip_prefix("/dev/").map(str::as_bytes) == Some(name);
+        self.list.lock().iter().find(is_it).cloned()
+    }
+
     /// The terminal with this device number.
     pub fn find(&self, device: (u32, u32)) -> Option<Arc<Terminal>> {
+        let device = if device == IN_FRONT { FIRST_SCREEN } else { device };
         self.list.lock().iter().find(|terminal| terminal.device == device).cloned()
     }
 

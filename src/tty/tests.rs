@@ -555,6 +555,20 @@ fn a_leader_can_give_its_terminal_up() {
     assert!(world.terminals.controlling(100).is_some());
 }
 
+#[test]
+fn the_command_line_chooses_the_console() {
+    let world = world();
+    let choose = |line: &[u8]| world.terminals.choose_console(line);
+    assert_eq!(choose(b"quiet").as_deref(), Some("/dev/ttyS0"));
+    let (screen, _run) = world.terminals.add((4, 1), "/dev/tty1", Termios::initial(), Line::new(100)).expect("memory");
+    assert_eq!(choose(b"quiet").as_deref(), Some("/dev/tty1"));
+    assert_eq!(choose(b"console=tty0 x console=ttyS0,115200n8").as_deref(), Some("/dev/ttyS0"));
+    assert_eq!(choose(b"console=ttyS0 console=tty0 console=hvc7").as_deref(), Some("/dev/tty1"));
+    let console = world.terminals.open(CONSOLE, OpenFlags::RDWR).expect("chosen");
+    assert_eq!(console.name(), screen.name);
+    assert!(world.terminals.open((4, 0), OpenFlags::RDWR).is_ok());
+}
+
 // ---- other ioctls ----
 
 #[test]
