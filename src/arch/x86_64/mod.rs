@@ -28,7 +28,7 @@ mod machine {
     pub use super::cpu::{cpu_id, idle, interrupts_off, start_interrupts, with_cpu};
     pub use super::cpu_features::{cpu_features, hardware_capabilities};
     pub use super::entry::{DIRECT_MAP, KERNEL_BASE};
-    pub use super::ports::{Ports, Registers};
+    pub use super::ports::{Ports, Registers, frame_buffer};
     pub use super::random::random_seed;
     pub use super::stacks::MAX_CPUS;
     pub use super::user_mode::enter_user;

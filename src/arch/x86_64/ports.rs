@@ -2,10 +2,12 @@
 //!
 //! Next: `drivers/src/hw.rs`.
 
+use drivers::display::{FrameBuffer, PixelFormat};
 use drivers::hw::{DeviceMemory, Mmio, PhysAddr, PortSpace};
 
-use super::boot_paging::map_device;
+use super::boot_paging::{map_device, map_framebuffer};
 use super::instructions::{inb, inl, inw, outb, outl, outw};
+use crate::arch::FramebufferInfo;
 
 /// The CPU's I/O ports.
 pub struct Ports;
@@ -51,4 +53,25 @@ impl DeviceMemory for Registers {
         // SAFETY: `len` bytes from there were just mapped for ever, and they are not ordinary memory.
         Some(unsafe { Mmio::new(base, len) })
     }
+}
+
+/// The frame buffer that the loader has set up, as drivers get it. `None`: there is no room to map it, or it lies in ordinary memory.
+pub fn frame_buffer(info: &FramebufferInfo) -> Option<FrameBuffer> {
+    let (start, len) = (info.phys, info.len());
+    let end = start.checked_add(len)?;
+    let memory = crate::arch::boot_info().memory;
+    if memory.iter().any(|region| region.kind.is_ram() && region.start < end && start < region.end) {
+        return None;
+    }
+    let base = map_framebuffer(start, len)?;
+    // SAFETY: `len` bytes from there were just mapped for ever, are not ordinary memory, and any number is a pixel.
+    let pixels = unsafe { Mmio::new(base, usize::try_from(len).ok()?) };
+    let format = PixelFormat {
+        bytes: usize::from(info.bits_per_pixel).div_ceil(8),
+        red: info.red,
+        green: info.green,
+        blue: info.blue,
+    };
+    let (width, height, pitch) = (info.width as usize, info.height as usize, info.pitch as usize);
+    Some(FrameBuffer { pixels, width, height, pitch, format })
 }
