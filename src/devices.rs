@@ -24,7 +24,7 @@ use virtio::BoxedTransport;
 
 use crate::process::job_control::Processes;
 use crate::tty::devpts::Devpts;
-use crate::tty::{Terminals, Termios};
+use crate::tty::{Screen, Terminals, Termios, screen};
 use crate::{arch, buses, mm, ports, random, tasks};
 
 static TERMINALS: OnceCell<Arc<Terminals>> = OnceCell::uninit();
@@ -110,6 +110,7 @@ pub fn start(command_line: &[u8]) {
     report("memory devices", devfs::memory::register(nodes(), Random { fill: random::fill, mix: random::mix }));
     report("standard nodes", standard_nodes());
     report("serial port", serial());
+    report("screen", screen());
     let functions = buses::pci_functions();
     let mut counts = [0; VIRTIO_DRIVERS.len()];
     for transport in buses::virtio_transports(&functions, command_line) {
@@ -119,6 +120,8 @@ pub fn start(command_line: &[u8]) {
             counts[row] += 1;
         }
     }
+    terminals().choose_console(command_line); // after all terminals were added
+    tasks::spawn(Class::Driver, "log", crate::log::run());
 }
 
 fn report(what: &str, result: Result<()>) {
@@ -157,6 +160,28 @@ fn serial() -> Result<()> {
     terminals().set_console(terminal);
     tasks::spawn(Class::Driver, "ttyS0", run);
     register("ttyS0", make_device(4, 64), 0o600, |flags| terminals().open((4, 64), flags))
+}
+
+/// The screen that the loader has set up, with a PC's keyboard: a terminal for the person at the machine.
+fn screen() -> Result<()> {
+    let Some(info) = arch::boot_info().framebuffer else { return Ok(()) };
+    let frame = arch::frame_buffer(&info).ok_or(abi::Errno::ENODEV)?;
+    screen::prepare_panic(frame);
+    crate::panic::set_screen(screen::show_panic);
+    let (device, run) = Screen::new(frame, tasks::timers(), || arch::power::reboot())?;
+    tasks::spawn(Class::Driver, "screen", run);
+    let (terminal, run) = terminals().add((4, 1), "/dev/tty1", Termios::initial().with_utf8(), device.clone())?;
+    terminal.resize(device.size());
+    tasks::spawn(Class::Driver, "tty1", run);
+    for minor in [0, 1] {
+        register(&format!("tty{minor}"), make_device(4, minor), 0o620, move |flags| terminals().open((4, minor), flags))?;
+    }
+    let Some(irq) = arch::irq::isa_line(1) else { return Ok(()) };
+    match pc::keyboard::start(Port::new(&arch::Ports, 0x60, 5), irq, device) {
+        Ok(run) => drop(tasks::spawn(Class::Driver, "keyboard", run)),
+        Err(errno) => log::info!("no PS/2 keyboard: {errno}"),
+    }
+    Ok(())
 }
 
 fn virtio_block(transport: BoxedTransport, index: u32) -> Result<()> {

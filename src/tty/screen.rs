@@ -39,7 +39,7 @@ const FRAME: Duration = Duration::from_millis(16);
 const LINES_AT_ONCE: usize = 4;
 
 /// How many kilobytes are interpreted before it is seen whether it is time to draw.
-const PARTS_AT_ONCE: usize = 32;
+const PARTS_AT_ONCE: usize = 4;
 
 /// A screen and a keyboard.
 pub struct Screen {

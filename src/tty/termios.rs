@@ -8,7 +8,7 @@
 
 use abi::general::{
     B38400, BOTHER, CBAUD, CREAD, CS8, ECHO, ECHOCTL, ECHOE, ECHOK, ECHOKE, HUPCL, IBSHIFT, ICANON, ICRNL, IEXTEN,
-    ISIG, IXON, NCC, NCCS, ONLCR, OPOST,
+    ISIG, IUTF8, IXON, NCC, NCCS, ONLCR, OPOST,
 };
 
 /// How many control characters there are.
@@ -68,6 +68,13 @@ impl Termios {
         self.control = (self.control & !CBAUD) | code_of(bits_per_second);
         self.input_speed = bits_per_second;
         self.output_speed = bits_per_second;
+        self
+    }
+
+    /// The same for a line that speaks UTF-8: erasing takes whole characters.
+    #[must_use]
+    pub const fn with_utf8(mut self) -> Termios {
+        self.input |= IUTF8;
         self
     }
 
