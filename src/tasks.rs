@@ -14,10 +14,12 @@ use crate::arch;
 pub struct ThisMachine;
 
 impl Machine for ThisMachine {
+    #[inline]
     fn now(&self) -> Instant {
         arch::clock::now()
     }
 
+    #[inline]
     fn current_cpu(&self) -> usize {
         arch::cpu_id()
     }

@@ -41,6 +41,7 @@ use crate::syscall;
 pub async fn run(mut thread: RunningThread) {
     while thread.deliver_signals().await.is_alive() {
         match thread.enter_user() {
+            Trap::Syscall(call) if thread.answer_at_once(&call) => {}
             Trap::Syscall(call) => thread.answer(call).await,
             Trap::PageFault(fault) => thread.fault_in(fault).await,
             Trap::Tick | Trap::Kick => thread.give_way().await, // and then look whether a signal has come
@@ -309,14 +310,13 @@ impl RunningThread {
     #[inline]
     pub fn enter_user(&mut self) -> Trap {
         self.space.activate();
-        let executor = crate::tasks::executor();
-        executor.enter_user();
-        let before = arch::clock::ticks();
-        let trap = arch::enter_user(&mut self.context, || executor.should_leave_user());
-        let user = arch::clock::ticks().wrapping_sub(before);
-        self.shared.user_ticks.store(self.shared.user_ticks.load(Ordering::Relaxed) + user, Ordering::Relaxed);
-        executor.exit_user();
-        trap
+        crate::tasks::executor().in_user_mode(|visit| {
+            let before = arch::clock::ticks();
+            let trap = arch::enter_user(&mut self.context, || visit.must_end());
+            let user = arch::clock::ticks().wrapping_sub(before);
+            self.shared.user_ticks.store(self.shared.user_ticks.load(Ordering::Relaxed) + user, Ordering::Relaxed);
+            trap
+        })
     }
 
     /// The registers' part of `struct rt_sigframe`, saved now: bytes of the area, with the marks that programs look for.

@@ -39,24 +39,31 @@ use crate::arch::Call;
 use crate::process::RunningThread;
 
 impl RunningThread {
-    /// Answers a system call: leaves its result in the register where the program looks for it.
+    /// Answers a system call that need not wait, without a future: its result is in the register where the program looks for
+    /// it. False: nothing has been done, and the call is one for [`answer`](Self::answer).
+    #[inline]
+    pub fn answer_at_once(&mut self, call: &Call) -> bool {
+        let Some(result) = table::answer_now(self, call) else { return false };
+        self.finish(call, result);
+        true
+    }
+
+    /// Answers a system call that may wait.
     pub async fn answer(&mut self, call: Call) {
-        let result = match table::answer_now(self, &call) {
-            Some(result) => result,
-            None => table::answer(self, call).await,
-        };
+        let result = table::answer(self, call).await;
+        self.finish(&call, result);
+    }
+
+    #[inline]
+    fn finish(&mut self, call: &Call, result: Result<usize>) {
         // Checked builds can show every call: `debug` on the command line.
         #[cfg(debug_assertions)]
         log::trace!("{}: {}{:x?} = {result:x?}", self.tid(), table::name(call.number), call.args);
-        self.finish(call.number, result);
-    }
-
-    fn finish(&mut self, number: usize, result: Result<usize>) {
         let value = match result {
             Ok(value) => value as isize,
             Err(errno) => {
                 if errno.number() >= Errno::ERESTARTSYS.number() {
-                    self.call_in_progress = Some(number);
+                    self.call_in_progress = Some(call.number);
                 }
                 errno.as_return_value()
             }

@@ -69,6 +69,7 @@ impl Rank {
 ///
 /// # Panics
 /// If it does; only with debug assertions.
+#[inline]
 pub fn assert_no_lock_held() {
     #[cfg(debug_assertions)]
     assert_eq!(record::load(), 0, "a spin lock is held where none may be (bit = rank)");

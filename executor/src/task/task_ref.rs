@@ -63,6 +63,7 @@ impl TaskRef {
     }
 
     /// Whether the task has to be polled (again): it is queued or, if it is running, was woken since its poll began.
+    #[inline]
     #[must_use]
     pub fn is_notified(&self) -> bool {
         self.header().state.is_notified()
