@@ -34,20 +34,20 @@ pub fn start(info: &'static BootInfo) -> ! {
     fs::environment::install(fs::environment::Environment { now: wall_clock::timestamp, devices: &devices::NodeTable });
     devices::prepare(); // before the drivers, who enter their devices there
     devices::start(info.command_line); // spawns the drivers' tasks; they run when the executor does
-    tasks::spawn(Class::Driver, "boot", first_steps(arch::initrd(info), info.command_line));
+    tasks::spawn(Class::Driver, "boot", first_steps(mm::Initrd::take(info), info.command_line));
     tasks::spawn(Class::Driver, "load average", crate::load::run());
     arch::start_interrupts();
     tasks::executor().run(arch::cpu_id())
 }
 
-async fn first_steps(archive: Option<&'static [u8]>, command_line: &'static [u8]) {
+async fn first_steps(archive: Option<mm::Initrd>, command_line: &'static [u8]) {
     if let Err(errno) = Box::pin(user_space(archive, command_line)).await {
         panic!("no user space: {errno}");
     }
 }
 
 /// Makes the first tree of files from the initial archive, and starts init in it.
-async fn user_space(archive: Option<&'static [u8]>, command_line: &'static [u8]) -> Result<()> {
+async fn user_space(archive: Option<mm::Initrd>, command_line: &'static [u8]) -> Result<()> {
     let root = filesystems::initial(archive).await?;
     let context = Arc::new(FsContext::new(MountNamespace::new(root, b"rootfs")));
     let credentials = Arc::new(Credentials::root());

@@ -140,19 +140,19 @@ pub async fn unnamed_file(owner: &Credentials) -> Result<Arc<dyn Inode>> {
     Ok(inode)
 }
 
-/// The first root: a tmpfs with what the initial archive holds.
+/// The first root: a tmpfs with what the initial archive holds, whose memory is free from then on.
 ///
 /// # Errors
 ///
 /// `ENOMEM`; `EINVAL`: the archive is damaged.
-pub fn initial(archive: Option<&'static [u8]>) -> BoxFuture<'static, Result<Arc<dyn FileSystem>>> {
+pub fn initial(archive: Option<crate::mm::Initrd>) -> BoxFuture<'static, Result<Arc<dyn FileSystem>>> {
     Box::pin(unpack(archive))
 }
 
-async fn unpack(archive: Option<&'static [u8]>) -> Result<Arc<dyn FileSystem>> {
+async fn unpack(archive: Option<crate::mm::Initrd>) -> Result<Arc<dyn FileSystem>> {
     let root = tmpfs::Tmpfs::named("rootfs", &FRAMES, tmpfs::Limits::NONE, 0o755);
     if let Some(archive) = archive {
-        tmpfs::initramfs::unpack(archive, root.root()).await?;
+        tmpfs::initramfs::unpack(archive.bytes(), root.root()).await?;
     }
     Ok(root)
 }

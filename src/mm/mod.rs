@@ -42,7 +42,7 @@ use crate::arch::BootInfo;
 
 pub use crate::arch::paging::{Rights, USER_END};
 pub use address_space::{AddressSpace, Limits, MapRequest, Placement, Source};
-pub use frames::{FRAME_SIZE, FRAMES, Frames};
+pub use frames::{FRAME_SIZE, FRAMES, Frames, Initrd};
 pub use gate::{admit, try_admit};
 pub use heap::try_box;
 pub use layout::Layout;
