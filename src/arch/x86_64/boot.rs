@@ -161,14 +161,6 @@ extern "C" fn on_the_kernel_stack() -> ! {
     crate::boot::start(boot_info())
 }
 
-/// The initial archive, as the loader placed it.
-pub fn initrd(info: &BootInfo) -> Option<&'static [u8]> {
-    let range = info.initrd.as_ref()?;
-    let len = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
-    // SAFETY: the loader put the archive there, the memory map keeps it from everybody else, and the direct map covers it.
-    Some(unsafe { core::slice::from_raw_parts(crate::arch::direct_map(range.start), len) })
-}
-
 /// What is known about the machine.
 pub fn boot_info() -> &'static BootInfo {
     // SAFETY: `boot_entry` wrote this before anything could call this function; from then on it is only read.

@@ -23,7 +23,7 @@ pub mod vector_layout;
 #[cfg(target_os = "none")]
 mod machine {
     //! What exists on the bare machine only.
-    pub use super::boot::{boot_info, init_devices, initrd, symbol_table};
+    pub use super::boot::{boot_info, init_devices, symbol_table};
     pub use super::boot_paging::{kernel_root, map_device, map_framebuffer};
     pub use super::cpu::{cpu_id, idle, interrupts_off, start_interrupts, with_cpu};
     pub use super::cpu_features::{cpu_features, hardware_capabilities};
