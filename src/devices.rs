@@ -130,7 +130,12 @@ fn report(what: &str, result: Result<()>) {
     }
 }
 
-fn register(name: &str, number: u64, mode: u32, open: impl Fn(OpenFlags) -> Result<Arc<dyn FileOps>> + Send + Sync + 'static) -> Result<()> {
+fn register(
+    name: &str,
+    number: u64,
+    mode: u32,
+    open: impl Fn(OpenFlags) -> Result<Arc<dyn FileOps>> + Send + Sync + 'static,
+) -> Result<()> {
     let device = Device { name: name.as_bytes(), kind: Kind::CharacterDevice, number, mode, gid: 0 };
     nodes().register(&device, Arc::new(open))
 }
@@ -141,7 +146,9 @@ fn standard_nodes() -> Result<()> {
     register("tty", make_device(5, 0), 0o666, terminal((5, 0)))?;
     register("console", make_device(5, 1), 0o600, terminal((5, 1)))?;
     register("ptmx", make_device(5, 2), 0o666, terminal((5, 2)))?;
-    register("kmsg", make_device(1, 11), 0o644, |_| Ok(Arc::new(crate::log::kmsg::KmsgFile::open()) as Arc<dyn FileOps>))?;
+    register("kmsg", make_device(1, 11), 0o644, |_| {
+        Ok(Arc::new(crate::log::kmsg::KmsgFile::open()) as Arc<dyn FileOps>)
+    })?;
     nodes().make_folder(b"pts", 0o755)?;
     nodes().make_folder(b"shm", 0o1777)?;
     for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
@@ -174,7 +181,9 @@ fn screen() -> Result<()> {
     terminal.resize(device.size());
     tasks::spawn(Class::Driver, "tty1", run);
     for minor in [0, 1] {
-        register(&format!("tty{minor}"), make_device(4, minor), 0o620, move |flags| terminals().open((4, minor), flags))?;
+        register(&format!("tty{minor}"), make_device(4, minor), 0o620, move |flags| {
+            terminals().open((4, minor), flags)
+        })?;
     }
     let Some(irq) = arch::irq::isa_line(1) else { return Ok(()) };
     match pc::keyboard::start(Port::new(&arch::Ports, 0x60, 5), irq, device) {

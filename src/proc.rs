@@ -12,9 +12,7 @@ const MAGIC: u64 = 0x9fa0;
 
 /// A /proc to be mounted.
 pub fn file_system() -> Arc<dyn FileSystem> {
-    let root = Table::new()
-        .with("uptime", procfs::file(uptime))
-        .node();
+    let root = Table::new().with("uptime", procfs::file(uptime)).node();
     Procfs::new("proc", MAGIC, &FRAMES, root)
 }
 

@@ -142,6 +142,7 @@ impl State {
     }
 
     /// Whether the task has to be polled (again).
+    #[inline]
     pub fn is_notified(&self) -> bool {
         // SeqCst: one half of the pattern "publish User(task), fence, look here" in cpu.rs.
         self.0.load(Ordering::SeqCst) & NOTIFIED != 0

@@ -71,7 +71,11 @@ const MODES: u32 = general::EPOLLET | general::EPOLLONESHOT | general::EPOLLWAKE
 
 impl Default for Epoll {
     fn default() -> Epoll {
-        Epoll { items: SpinLock::new(BTreeMap::new()), ready: SpinLock::new(VecDeque::new()), changed: WaitQueue::new() }
+        Epoll {
+            items: SpinLock::new(BTreeMap::new()),
+            ready: SpinLock::new(VecDeque::new()),
+            changed: WaitQueue::new(),
+        }
     }
 }
 
@@ -172,7 +176,8 @@ impl Epoll {
         if Arc::ptr_eq(self, above) || most == 0 {
             return None;
         }
-        let below: Vec<Arc<dyn FileOps>> = self.items.lock().values().filter_map(|item| item.ops.lock().clone()).collect();
+        let below: Vec<Arc<dyn FileOps>> =
+            self.items.lock().values().filter_map(|item| item.ops.lock().clone()).collect();
         let mut deepest = 0;
         for ops in below {
             if let Some(other) = ops.as_any().downcast_ref::<EpollFile>() {

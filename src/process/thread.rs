@@ -41,11 +41,11 @@ use crate::syscall;
 pub async fn run(mut thread: RunningThread) {
     while thread.deliver_signals().await.is_alive() {
         match thread.enter_user() {
-            Trap::Syscall(call) if thread.answer_at_once(&call) => {}
-            Trap::Syscall(call) => thread.answer(call).await,
-            Trap::PageFault(fault) => thread.fault_in(fault).await,
-            Trap::Tick | Trap::Kick => thread.give_way().await, // and then look whether a signal has come
-            Trap::Error(exception) => thread.raise(exception),
+            None => {} // a system call that could be answered at once
+            Some(Trap::Syscall(call)) => thread.answer(call).await,
+            Some(Trap::PageFault(fault)) => thread.fault_in(fault).await,
+            Some(Trap::Tick | Trap::Kick) => thread.give_way().await, // and then look whether a signal has come
+            Some(Trap::Error(exception)) => thread.raise(exception),
         }
     }
     thread.exit().await;
@@ -306,17 +306,22 @@ impl RunningThread {
 
 /// Crossing into user mode and back, and copying small values.
 impl RunningThread {
-    /// Leaves for ring 3 on this CPU; returns when the program has stopped, with the reason.
+    /// Leaves for ring 3 on this CPU; returns when the program has stopped, with the reason. A system call that need not wait is
+    /// answered on the spot, so that it is never moved into the thread's future: then there is no reason left.
     #[inline]
-    pub fn enter_user(&mut self) -> Trap {
+    pub fn enter_user(&mut self) -> Option<Trap> {
         self.space.activate();
-        crate::tasks::executor().in_user_mode(|visit| {
+        let trap = crate::tasks::executor().in_user_mode(|visit| {
             let before = arch::clock::ticks();
             let trap = arch::enter_user(&mut self.context, || visit.must_end());
             let user = arch::clock::ticks().wrapping_sub(before);
             self.shared.user_ticks.store(self.shared.user_ticks.load(Ordering::Relaxed) + user, Ordering::Relaxed);
             trap
-        })
+        });
+        match trap {
+            Trap::Syscall(call) if self.answer_at_once(&call) => None,
+            trap => Some(trap),
+        }
     }
 
     /// The registers' part of `struct rt_sigframe`, saved now: bytes of the area, with the marks that programs look for.

@@ -15,8 +15,8 @@ use abi::{Errno, Result};
 
 use super::args::FromRegister;
 use super::{
-    attributes, descriptor, directory, events, futex, identity, memory, mount, path, poll, process, resources, signal, system,
-    thread, time, transfer,
+    attributes, descriptor, directory, events, futex, identity, memory, mount, path, poll, process, resources, signal,
+    system, thread, time, transfer,
 };
 use crate::arch::Call;
 use crate::process::RunningThread;

@@ -22,6 +22,7 @@ impl TaskRef {
     /// What a task needs of memory, beside its future.
     pub const CELL_BYTES: usize = size_of::<Header>();
 
+    #[inline]
     fn header(&self) -> &Header {
         // SAFETY: the reference that this handle counts keeps the cell in memory; of a header only atomics ever change, but for
         // the links in their cell.
