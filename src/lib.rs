@@ -21,6 +21,7 @@ pub mod devices;
 pub mod files;
 #[cfg(target_os = "none")]
 pub mod filesystems;
+#[cfg(target_os = "none")]
 pub mod load;
 pub mod log;
 #[cfg(target_os = "none")]
