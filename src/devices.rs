@@ -37,8 +37,11 @@ const VIRTIO_DISK_MAJOR: u32 = 254;
 /// Minor numbers of one disk: itself and its partitions.
 const MINORS_PER_DISK: u32 = 16;
 
+/// Starts a virtio driver on a transport; the number counts devices of the kind.
+type VirtioStart = fn(BoxedTransport, u32) -> Result<()>;
+
 /// The virtio drivers, by the device's type.
-const VIRTIO_DRIVERS: &[(u32, fn(BoxedTransport, u32) -> Result<()>)] = &[(2, virtio_block), (3, virtio_console)];
+const VIRTIO_DRIVERS: &[(u32, VirtioStart)] = &[(2, virtio_block), (3, virtio_console)];
 
 /// A disk, as programs name it.
 #[derive(Clone)]

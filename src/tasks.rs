@@ -4,6 +4,7 @@
 
 use core::future::Future;
 
+use abi::{Errno, Result};
 use conquer_once::spin::OnceCell;
 use executor::time::TimerHandle;
 use executor::{Class, Executor, Instant, Machine, TaskRef};
@@ -74,14 +75,14 @@ pub fn spawn(class: Class, name: &'static str, future: impl Future<Output = ()> 
 ///
 /// # Errors
 ///
-/// `Err` without a reason: there is no memory for it.
+/// `ENOMEM`.
 pub fn try_spawn(
     class: Class,
     name: &'static str,
     before: impl FnOnce(TaskRef),
     future: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ()> {
-    let task = executor().try_spawn(class, name, future).map_err(|_| ())?;
+) -> Result<()> {
+    let task = executor().try_spawn(class, name, future).map_err(|_| Errno::ENOMEM)?;
     before(task);
     Ok(())
 }

@@ -307,7 +307,14 @@ impl OpenFile {
     pub fn new(ops: Arc<dyn FileOps>, path: Option<Path>, inode: Option<Arc<dyn Inode>>, flags: OpenFlags) -> OpenFile {
         let keep =
             flags - (OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC | OpenFlags::CLOEXEC);
-        OpenFile { ops, path, inode, flags: AtomicU32::new(keep.bits()), position: SpinLock::new(0), watchers: SpinLock::new(Vec::new()) }
+        OpenFile {
+            ops,
+            path,
+            inode,
+            flags: AtomicU32::new(keep.bits()),
+            position: SpinLock::new(0),
+            watchers: SpinLock::new(Vec::new()),
+        }
     }
 
     /// Its flags now.

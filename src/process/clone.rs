@@ -226,6 +226,7 @@ pub fn start_with<F: Future<Output = RunningThread> + Send + 'static>(
             table.add_process(process.clone());
         }
     });
+    #[expect(clippy::large_futures, reason = "this future is the thread; it is moved once, into its task")]
     let life = async move { thread::run(first(running).await).await };
     let life = thread::on_cpu(thread.clone(), life);
     let class = crate::syscall::thread::class(process.nice.load(Ordering::Relaxed));

@@ -151,7 +151,7 @@ impl FdTable {
     /// Frees the first number in a range that is taken; for close_range(2) and the end of a process, which close one at a time.
     pub fn remove_first(&self, first: usize, last: usize) -> Option<Arc<OpenFile>> {
         let mut slots = self.slots.lock();
-        let end = last.checked_add(1).unwrap_or(usize::MAX).min(slots.descriptors.len());
+        let end = last.saturating_add(1).min(slots.descriptors.len());
         let number = (first..end).find(|number| slots.descriptors[*number].is_some())?;
         slots.take(number).map(|descriptor| descriptor.file)
     }
@@ -182,7 +182,7 @@ impl FdTable {
     /// Lets exec close all numbers of a range (close_range(2) with CLOSE_RANGE_CLOEXEC).
     pub fn set_close_on_exec_range(&self, first: usize, last: usize) {
         let mut slots = self.slots.lock();
-        let end = last.checked_add(1).unwrap_or(usize::MAX).min(slots.descriptors.len());
+        let end = last.saturating_add(1).min(slots.descriptors.len());
         for slot in slots.descriptors.iter_mut().take(end).skip(first).flatten() {
             slot.close_on_exec = true;
         }

@@ -105,21 +105,24 @@ fn free_base(space: &AddressSpace, plan: &Plan) -> Result<u64> {
 async fn map_all(space: &Arc<AddressSpace>, path: &Path, plan: &Plan, base: u64) -> Result<(Loaded, u64)> {
     let file = Arc::new(MappedFile { inode: path.inode().clone(), path: Some(path.clone()) });
     let mut end = 0;
-    let (mut code, mut data) = (usize::MAX..0, usize::MAX..0);
+    let (mut code, mut data): (Option<Range<usize>>, Option<Range<usize>>) = (None, None);
     for segment in &plan.segments {
         let moved = Segment { address: segment.address.wrapping_add(base), ..*segment };
         Box::pin(map(space, &file, &moved)).await?;
         end = end.max(moved.address + moved.memory_len);
         let range = moved.address as usize..(moved.address + moved.file_len) as usize;
         let part = if segment.execute { &mut code } else { &mut data };
-        *part = part.start.min(range.start)..part.end.max(range.end);
+        *part = Some(match part {
+            Some(part) => part.start.min(range.start)..part.end.max(range.end),
+            None => range,
+        });
     }
     let loaded = Loaded {
         base,
         entry: plan.entry.wrapping_add(base),
         table_address: if plan.table_address == 0 { 0 } else { plan.table_address.wrapping_add(base) },
-        code,
-        data,
+        code: code.unwrap_or_default(),
+        data: data.unwrap_or_default(),
     };
     Ok((loaded, end.next_multiple_of(PAGE)))
 }
@@ -174,7 +177,7 @@ pub fn stack(space: &AddressSpace, strings: u64, is_executable: bool) -> Result<
 /// `ENOMEM`.
 pub fn thread_local(space: &AddressSpace, path: &Path, storage: &ThreadLocal) -> Result<u64> {
     let image = Arc::new(TlsImage::new(path.inode().clone(), *storage)?);
-    let len = image.len();
+    let len = image.size();
     let inode: Arc<dyn fs::Inode> = image.clone();
     let file = Arc::new(MappedFile { inode, path: None });
     let rights = Rights { read: true, write: true, execute: false };

@@ -15,6 +15,7 @@ pub mod image;
 pub mod job_control;
 pub mod limits;
 pub mod load;
+#[allow(clippy::module_inception, reason = "the folder is about processes; this file is the type")]
 pub mod process;
 pub mod script;
 pub mod send;

@@ -86,7 +86,7 @@ impl Strings {
 ///
 /// `E2BIG`.
 pub fn check_total(arguments: &Strings, environment: &Strings, stack_limit: u64) -> Result<()> {
-    let most = (stack_limit / 4).min(TOTAL_MAX).max(TOTAL_MIN);
+    let most = (stack_limit / 4).clamp(TOTAL_MIN, TOTAL_MAX);
     if arguments.cost() + environment.cost() > most { Err(Errno::E2BIG) } else { Ok(()) }
 }
 

@@ -49,7 +49,7 @@ impl TlsImage {
     }
 
     /// Its length in bytes: whole pages.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.core.size() as usize
     }
 

@@ -40,13 +40,16 @@ pub struct Devpts {
     folder: Arc<Folder>,
 }
 
+/// A node that somebody has looked at, and whose it is.
+type SeenNode = (Weak<Terminal>, Arc<Node>);
+
 struct Folder {
     core: InodeCore,
     pages: &'static dyn PageSource,
     terminals: Arc<Terminals>,
     multiplexer: Arc<Node>,
     /// The nodes that somebody has looked at, each with its terminal.
-    nodes: SpinLock<BTreeMap<u32, (Weak<Terminal>, Arc<Node>)>>,
+    nodes: SpinLock<BTreeMap<u32, SeenNode>>,
 }
 
 /// A node of a terminal, or of the multiplexer.
