@@ -27,17 +27,17 @@ mod tests;
 
 pub(crate) use abi::{Errno, Result};
 
-/// The order of this module's locks; below them come those of the channels and the wait queues. None is held when
-/// [`JobControl`] is asked.
+/// The order of this module's locks. Under a terminal's, bytes are copied from and to user memory, which takes the lock of its address
+/// space; below come those of the channels and the wait queues. None is held when [`JobControl`] is asked.
 mod rank {
     use executor::sync::Rank;
 
-    /// The list of terminals.
-    pub(super) const LIST: Rank = Rank::new(36);
     /// The nodes of /dev/pts.
-    pub(super) const NODES: Rank = Rank::new(37);
+    pub(super) const NODES: Rank = Rank::new(13);
+    /// The list of terminals.
+    pub(super) const LIST: Rank = Rank::new(17);
     /// A terminal's state.
-    pub(super) const TERMINAL: Rank = Rank::new(38);
+    pub(super) const TERMINAL: Rank = Rank::new(19);
     /// A screen's queues.
     pub(super) const SCREEN: Rank = Rank::new(40);
 }
