@@ -204,7 +204,7 @@ fn report_long_poll(cpu: &Cpu, facts: &Facts, took: u64) {
     // Every one would drown the log; that they happen, and how often, is what matters.
     if so_far.is_power_of_two() {
         let took = Duration::from_nanos(took);
-        log::warn!("a poll of {} (task {}) took {took:?}; {so_far} long polls on this CPU", facts.name(), facts.id());
+        log::info!("a poll of {} (task {}) took {took:?}; {so_far} long polls on this CPU", facts.name(), facts.id());
     }
 }
 
