@@ -18,6 +18,12 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
+    /// Counts so many.
+    #[inline]
+    pub fn add_many(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+    }
+
     /// How many there were.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -28,3 +34,9 @@ impl Counter {
 pub static SYSTEM_CALLS: Counter = Counter::new();
 /// Inter-processor interrupts sent.
 pub static IPIS: Counter = Counter::new();
+/// Threads that were made since boot, those of new processes included.
+pub static THREADS_MADE: Counter = Counter::new();
+/// Nanoseconds that all threads have spent in user mode.
+pub static USER_TIME: Counter = Counter::new();
+/// Nanoseconds that all threads have spent in the kernel.
+pub static SYSTEM_TIME: Counter = Counter::new();

@@ -97,6 +97,11 @@ impl AddressSpace {
         Some((file.inode.clone(), page * FRAME_SIZE as u64 + (address % FRAME_SIZE) as u64))
     }
 
+    /// Where the heap begins that brk(2) grows.
+    pub fn brk_start(&self) -> usize {
+        self.inner.lock().brk.start
+    }
+
     /// The numbers as they are now.
     pub fn usage(&self) -> Usage {
         let mut inner = self.inner.lock();

@@ -150,6 +150,8 @@ impl RunningThread {
         process.exit_signal.store(request.exit_signal as u32, Ordering::Relaxed);
         process.borrows_memory.store(request.has(general::CLONE_VFORK), Ordering::Relaxed);
         process.nice.store(self.process.nice.load(Ordering::Relaxed), Ordering::Relaxed);
+        let adjustment = self.process.oom_score_adjustment.load(Ordering::Relaxed);
+        process.oom_score_adjustment.store(adjustment, Ordering::Relaxed);
         process.dumpable.store(self.process.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
         Arc::new(process)
     }

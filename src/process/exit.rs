@@ -9,7 +9,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use super::process::{ExitStatus, Process};
+use super::process::{ExitStatus, Process, Remains};
 use super::send::{self, ChildNews};
 use super::signal::Signal;
 use super::table;
@@ -30,6 +30,10 @@ impl RunningThread {
         self.close_all_files().await;
         self.release_borrowed_memory();
         let shared = self.shared().clone();
+        if self.tid() == self.process.pid {
+            let remains = Remains { name: *shared.name.lock(), credentials: self.credentials.clone() };
+            *self.process.remains.lock() = Some(remains);
+        }
         *shared.view.lock() = None;
         let code = self.exit_code.unwrap_or(0);
         self.account();

@@ -125,6 +125,14 @@ impl CpuTimes {
     }
 }
 
+/// What is still told of a process when its first thread has ended.
+pub struct Remains {
+    /// Its name.
+    pub name: [u8; 16],
+    /// Who it acted for.
+    pub credentials: Arc<fs::Credentials>,
+}
+
 /// A thread group.
 pub struct Process {
     /// Its number, that of its first thread.
@@ -173,6 +181,10 @@ pub struct Process {
     pub parent_death_signal: AtomicU32,
     /// Its nice value, -20 to 19.
     pub nice: AtomicI32,
+    /// What /proc tells of it as a zombie.
+    pub remains: SpinLock<Option<Remains>>,
+    /// How ready the system is to end it when memory runs out, -1000 to 1000: /proc/PID/oom_score_adj.
+    pub oom_score_adjustment: AtomicI32,
     /// It has called execve since it was forked: its parent may no longer move it to another group.
     pub has_executed: AtomicBool,
 }
@@ -210,6 +222,8 @@ impl Process {
             dumpable: AtomicU32::new(1),
             parent_death_signal: AtomicU32::new(0),
             nice: AtomicI32::new(0),
+            remains: SpinLock::new(None),
+            oom_score_adjustment: AtomicI32::new(0),
             has_executed: AtomicBool::new(false),
         }
     }

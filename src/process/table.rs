@@ -81,6 +81,7 @@ impl ThreadPermit {
     ///
     /// `EAGAIN`: the system, or the user, has as many threads as it may.
     pub fn take(uid: u32, limit: Option<u64>) -> Result<ThreadPermit> {
+        crate::counters::THREADS_MADE.add();
         let taken = THREADS.fetch_add(1, Ordering::Relaxed);
         let mut users = THREADS_OF_USERS.lock();
         let own = users.entry(uid).or_insert(0);
@@ -121,6 +122,11 @@ impl Drop for ThreadPermit {
 impl ProcessTable {
     const fn new() -> ProcessTable {
         ProcessTable { entries: BTreeMap::new(), last: 0 }
+    }
+
+    /// The number that was given out last: the end of /proc/loadavg.
+    pub fn last_number(&self) -> i32 {
+        self.last
     }
 
     /// Reserves a free number by an empty entry; [`ProcessTable::forget`] gives it back.

@@ -33,6 +33,7 @@ use super::signal::SignalSet;
 use super::signal_queue::SignalQueue;
 use super::table::ThreadPermit;
 use crate::arch::{self, FaultRecord, Trap, UserContext, VectorState};
+use crate::counters;
 use crate::mm::AddressSpace;
 use crate::mm::user::UserPtr;
 use crate::syscall;
@@ -257,6 +258,8 @@ impl Thread {
         let total = now.saturating_sub(self.accounted.swap(now, Ordering::Relaxed));
         let user = arch::clock::nanoseconds_of(self.user_ticks.swap(0, Ordering::Relaxed)).min(total);
         self.cpu_time.fetch_add(total, Ordering::Relaxed);
+        counters::USER_TIME.add_many(user);
+        counters::SYSTEM_TIME.add_many(total - user);
         let times = &self.process.times;
         times.add((user, total - user));
         if self.process.timers.counts_cpu_time() {

@@ -56,6 +56,7 @@ impl RunningThread {
 
     #[inline]
     fn finish(&mut self, call: &Call, result: Result<usize>) {
+        crate::counters::SYSTEM_CALLS.add();
         // Checked builds can show every call: `debug` on the command line.
         #[cfg(debug_assertions)]
         log::trace!("{}: {}{:x?} = {result:x?}", self.tid(), table::name(call.number), call.args);

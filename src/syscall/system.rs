@@ -11,7 +11,7 @@ use crate::process::RunningThread;
 /// Bytes of each field of `struct utsname`.
 const FIELD: usize = 65;
 /// The longest host name.
-const HOST_NAME_MAX: usize = 64;
+pub const HOST_NAME_MAX: usize = 64;
 
 struct Name {
     bytes: [u8; FIELD],
@@ -35,10 +35,47 @@ static DOMAIN_NAME: SpinLock<Name> = SpinLock::new(Name::new(b"(none)"));
 /// What uname(2) calls this kernel's version: programs compare the numbers with Linux's.
 pub const RELEASE: &str = "6.1.0-rouse";
 
+/// What uname(2) says of the build.
+pub const VERSION: &str = concat!("#1 SMP Rouse ", env!("CARGO_PKG_VERSION"));
+
 /// The host's name, for /proc/sys/kernel/hostname.
 pub fn host_name() -> alloc::vec::Vec<u8> {
-    let name = HOST_NAME.lock();
-    name.bytes.iter().copied().take_while(|byte| *byte != 0).collect()
+    text_of(&HOST_NAME)
+}
+
+/// The domain's name, for /proc/sys/kernel/domainname.
+pub fn domain_name() -> alloc::vec::Vec<u8> {
+    text_of(&DOMAIN_NAME)
+}
+
+fn text_of(name: &SpinLock<Name>) -> alloc::vec::Vec<u8> {
+    name.lock().bytes.iter().copied().take_while(|byte| *byte != 0).collect()
+}
+
+/// Names the host, for /proc/sys/kernel/hostname.
+///
+/// # Errors
+///
+/// `EINVAL`: too long.
+pub fn set_host_name(name: &[u8]) -> Result<()> {
+    replace_name(&HOST_NAME, name)
+}
+
+/// Names the domain, for /proc/sys/kernel/domainname.
+///
+/// # Errors
+///
+/// `EINVAL`: too long.
+pub fn set_domain_name(name: &[u8]) -> Result<()> {
+    replace_name(&DOMAIN_NAME, name)
+}
+
+fn replace_name(place: &SpinLock<Name>, name: &[u8]) -> Result<()> {
+    if name.len() > HOST_NAME_MAX {
+        return Err(Errno::EINVAL);
+    }
+    *place.lock() = Name::new(name);
+    Ok(())
 }
 
 /// uname(2). `EFAULT`.
@@ -47,7 +84,7 @@ pub async fn uname(thread: &mut RunningThread, result: UserPtr<[u8; 6 * FIELD]>)
         Name::new(b"Linux").bytes,
         HOST_NAME.lock().bytes,
         Name::new(RELEASE.as_bytes()).bytes,
-        Name::new(concat!("#1 SMP Rouse ", env!("CARGO_PKG_VERSION")).as_bytes()).bytes,
+        Name::new(VERSION.as_bytes()).bytes,
         Name::new(b"x86_64").bytes,
         DOMAIN_NAME.lock().bytes,
     ];

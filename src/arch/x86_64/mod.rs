@@ -53,6 +53,8 @@ mod cpu;
 #[cfg(target_os = "none")]
 pub mod cpu_features;
 #[cfg(target_os = "none")]
+pub mod cpu_info;
+#[cfg(target_os = "none")]
 mod entry;
 #[cfg(target_os = "none")]
 pub mod instructions;
