@@ -1,0 +1,81 @@
+//! /proc/rouse: what only this kernel has to tell. `tasks`: every task of the executor and where in the source it waits.
+//! `executor`: what each CPU did. `counters`: `name value`, one a line, of what costs time but few instructions.
+
+use alloc::vec::Vec;
+
+use executor::Class;
+use procfs::{Node, Table, file};
+
+use super::text::Text;
+use crate::{arch, counters, mm, tasks};
+
+/// The folder.
+pub fn folder() -> Node {
+    Table::new().with("counters", file(all_counters)).with("executor", file(cpus)).with("tasks", file(all_tasks)).node()
+}
+
+fn all_tasks() -> Vec<u8> {
+    let mut seen = Vec::with_capacity(tasks::executor().task_count());
+    tasks::executor().for_each_task(|task| seen.push(task.clone()));
+    let mut text = Text::new();
+    text.add(format_args!(
+        "{:>6} {:<20} {:<9} {:<7} {:>10} {:>12} waits at\n",
+        "id", "name", "class", "state", "polls", "time/us"
+    ));
+    for task in seen {
+        let state = match (task.is_done(), task.is_running(), task.is_notified()) {
+            (true, _, _) => "done",
+            (_, true, _) => "running",
+            (_, _, true) => "queued",
+            _ => "waits",
+        };
+        text.add(format_args!("{:>6} {:<20} ", task.id(), task.name()));
+        match task.class() {
+            Class::Driver => text.add(format_args!("{:<9}", "driver")),
+            Class::User { weight } => text.add(format_args!("user {weight:<4}")),
+        };
+        text.add(format_args!(" {state:<7} {:>10} {:>12}", task.polls(), task.run_time().as_micros()));
+        match task.waits_at() {
+            Some(place) => text.add(format_args!(" {}:{}\n", place.file(), place.line())),
+            None => text.add(format_args!(" -\n")),
+        };
+    }
+    text.into_bytes()
+}
+
+fn cpus() -> Vec<u8> {
+    let mut text = Text::new();
+    for cpu in 0..tasks::cpu_count() {
+        let did = tasks::executor().statistics(cpu);
+        text.add(format_args!(
+            "cpu{cpu} polls {} long_polls {} sleeps {} kicks {} alarms {} stolen {} waiting {}\n",
+            did.polls, did.long_polls, did.sleeps, did.kicks, did.alarms, did.stolen, did.waiting
+        ));
+    }
+    text.into_bytes()
+}
+
+fn all_counters() -> Vec<u8> {
+    let executor = tasks::executor();
+    let sum = |field: fn(executor::CpuStatistics) -> u64| {
+        (0..tasks::cpu_count()).map(|cpu| field(executor.statistics(cpu))).sum::<u64>()
+    };
+    let mut text = Text::new();
+    for (name, value) in [
+        ("system_calls", counters::SYSTEM_CALLS.get()),
+        ("heap_allocations", mm::heap::allocations() as u64),
+        ("cr3_loads", arch::paging::switches()),
+        ("page_flushes", arch::paging::page_flushes()),
+        ("ipis", arch::apic::ipis_sent()),
+        ("threads_made", counters::THREADS_MADE.get()),
+        ("tasks", executor.task_count() as u64),
+        ("polls", sum(|did| did.polls)),
+        ("long_polls", sum(|did| did.long_polls)),
+        ("sleeps", sum(|did| did.sleeps)),
+        ("alarms", sum(|did| did.alarms)),
+        ("kicks", sum(|did| did.kicks)),
+    ] {
+        text.add(format_args!("{name} {value}\n"));
+    }
+    text.into_bytes()
+}

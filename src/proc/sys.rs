@@ -1,0 +1,92 @@
+//! /proc/sys: the settings of the kernel (sysctl(8)). Those that can be changed are written by root; the others say what is so.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+use conquer_once::spin::OnceCell;
+use fs::permission::Capabilities;
+use fs::pipe::PIPE_MAX_SIZE;
+use procfs::{Node, Table, file, writable_file};
+
+use crate::process::limits::NR_OPEN;
+use crate::process::table::{PID_MAX, THREADS_MAX};
+use crate::random;
+use crate::syscall::system;
+
+/// The most supplementary groups (setgroups(2)).
+const GROUPS_MAX: usize = 65_536;
+
+/// The folder.
+pub fn folder() -> Node {
+    Table::new().with("fs", files()).with("kernel", kernel()).with("vm", memory()).node()
+}
+
+/// A setting that is what it is.
+fn fixed(value: impl core::fmt::Display + Send + Sync + 'static) -> Node {
+    file(move || format!("{value}\n").into_bytes())
+}
+
+fn files() -> Node {
+    Table::new()
+        .with("file-max", fixed(i64::MAX))
+        .with("nr_open", fixed(NR_OPEN))
+        .with("pipe-max-size", fixed(PIPE_MAX_SIZE))
+        .node()
+}
+
+fn memory() -> Node {
+    Table::new()
+        .with("max_map_count", fixed(crate::mm::MAX_AREAS))
+        .with("overcommit_memory", fixed(0))
+        .with("overcommit_ratio", fixed(50))
+        .node()
+}
+
+fn kernel() -> Node {
+    Table::new()
+        .with("cap_last_cap", fixed(Capabilities::all().bits().ilog2()))
+        .with("core_pattern", fixed("core"))
+        .with("domainname", writable_file(|| line(system::domain_name()), |name| set(name, system::set_domain_name)))
+        .with("hostname", writable_file(|| line(system::host_name()), |name| set(name, system::set_host_name)))
+        .with("ngroups_max", fixed(GROUPS_MAX))
+        .with("osrelease", fixed(system::RELEASE))
+        .with("ostype", fixed("Linux"))
+        .with("overflowgid", fixed(65_534))
+        .with("overflowuid", fixed(65_534))
+        .with("pid_max", fixed(PID_MAX))
+        .with("random", random_numbers())
+        .with("randomize_va_space", fixed(2))
+        .with("tainted", fixed(0))
+        .with("threads-max", fixed(THREADS_MAX))
+        .with("version", fixed(system::VERSION))
+        .node()
+}
+
+fn line(mut text: Vec<u8>) -> Vec<u8> {
+    text.push(b'\n');
+    text
+}
+
+/// Sets a name to the first line of what was written, as much of it as fits.
+fn set(written: &[u8], set: fn(&[u8]) -> Result<()>) -> Result<()> {
+    let name = written.split(|byte| matches!(byte, b'\n' | b'\0')).next().ok_or(Errno::EINVAL)?;
+    set(&name[..name.len().min(system::HOST_NAME_MAX)])
+}
+
+fn random_numbers() -> Node {
+    static BOOT: OnceCell<[u8; 16]> = OnceCell::uninit();
+    Table::new()
+        .with("boot_id", file(|| uuid(*BOOT.get_or_init(random::bytes))))
+        .with("entropy_avail", fixed(256))
+        .with("poolsize", fixed(256))
+        .with("uuid", file(|| uuid(random::bytes())))
+        .node()
+}
+
+/// A random UUID (RFC 9562, version 4) of these bytes, as a line.
+fn uuid(bytes: [u8; 16]) -> Vec<u8> {
+    let number = u128::from_be_bytes(bytes) & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let text = format!("{number:032x}");
+    format!("{}-{}-{}-{}-{}\n", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]).into_bytes()
+}
