@@ -36,6 +36,7 @@ pub fn start(info: &'static BootInfo) -> ! {
     devices::start(info.command_line); // spawns the drivers' tasks; they run when the executor does
     tasks::spawn(Class::Driver, "boot", first_steps(mm::Initrd::take(info), info.command_line));
     tasks::spawn(Class::Driver, "load average", crate::load::run());
+    tasks::spawn(Class::Driver, "reclaim", mm::gate::keep_free());
     arch::start_interrupts();
     tasks::executor().run(arch::cpu_id())
 }

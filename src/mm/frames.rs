@@ -27,6 +27,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use drivers::hw::{Page, PageSource, PhysAddr};
 use executor::sync::SpinLock;
 
+use super::gate;
 use crate::arch::{self, BootInfo, MemoryKind};
 use buddy::Buddy;
 use metadata::Sections;
@@ -341,6 +342,8 @@ impl Cache {
     fn refill(&mut self, purpose: Purpose) {
         let mut buddy = BUDDY.lock();
         if purpose == Purpose::User && buddy.free() <= reserve() {
+            drop(buddy);
+            gate::note_shortage();
             return;
         }
         if let Some(block) = buddy.allocate(BATCH_ORDER) {
@@ -354,7 +357,12 @@ impl Cache {
                 self.push(number);
             }
         }
-        FREE.store(buddy.free(), Ordering::Relaxed);
+        let free = buddy.free();
+        FREE.store(free, Ordering::Relaxed);
+        drop(buddy);
+        if free < gate::low_watermark() {
+            gate::note_shortage();
+        }
     }
 
     fn push(&mut self, number: u32) {

@@ -8,9 +8,13 @@
 //!   free:  ├── reserve: kernel only ──┤── shut: reclaim first ──┤── open ───────────►
 //! ```
 //!
+//! So that the gate is rarely shut, a task ([`keep_free`]) takes pages from the page cache as soon as little is free: the frame
+//! allocator wakes it.
+//!
 //! Next: `heap.rs`.
 
 use abi::Errno;
+use executor::sync::Event;
 
 use super::frames;
 
@@ -18,6 +22,39 @@ use super::frames;
 const MARGIN: usize = 64;
 /// How often a task lets others run before it gives up.
 const PATIENCE: usize = 16;
+
+/// Frames that the page cache is asked for at once.
+const PART: usize = 64;
+
+static LITTLE_IS_FREE: Event = Event::new();
+
+/// Below so many free frames, memory is taken back from the page cache.
+pub(super) fn low_watermark() -> usize {
+    2 * frames::reserve() + 4 * MARGIN
+}
+
+/// Wakes [`keep_free`]. Takes no lock and allocates nothing.
+#[cold]
+pub(super) fn note_shortage() {
+    LITTLE_IS_FREE.notify();
+}
+
+/// Keeps memory free, for ever: one task of the kernel's runs it.
+///
+/// # Cancel safety
+///
+/// Nothing is held while it waits.
+pub async fn keep_free() {
+    loop {
+        LITTLE_IS_FREE.wait().await;
+        while frames::surely_free() < low_watermark() + PART {
+            if fs::page_cache::reclaim(PART) == 0 {
+                break;
+            }
+            executor::yield_now().await;
+        }
+    }
+}
 
 /// Whether the gate is open now. Costs a few instructions.
 #[inline]

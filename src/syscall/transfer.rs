@@ -123,7 +123,11 @@ async fn transfer(
                 continue;
             }
             Err(Stop::Fault) => bytes.resolve().await,
-            Err(Stop::Miss(page)) => file.ops.prepare(page).await,
+            // What the page cache gives up makes room for what is read.
+            Err(Stop::Miss(page)) => match file.ops.prepare(page).await {
+                Err(Errno::ENOMEM) => crate::mm::admit().await,
+                outcome => outcome,
+            },
             Err(Stop::WouldBlock) => Err(Errno::EAGAIN),
             Err(Stop::Errno(errno)) => Err(errno),
         };
