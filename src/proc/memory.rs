@@ -127,6 +127,8 @@ impl Area {
             Name::File(Some(path), ..) => {
                 text.pad(start + NAME_COLUMN).escaped(&display(path), b"\n");
             }
+            // Memory without a name: only if it is shared does Linux say of what.
+            Name::File(None, ..) if sharing == 'p' => {}
             Name::File(None, ..) => {
                 text.pad(start + NAME_COLUMN).bytes(b"/dev/zero (deleted)");
             }

@@ -27,21 +27,20 @@ pub fn file_systems() -> Vec<u8> {
 }
 
 /// The mounts that a process can reach, and their names.
-fn reachable(subject: &Subject) -> Result<(Path, Vec<(Arc<Mount>, Vec<u8>)>)> {
+fn reachable(subject: &Subject) -> Result<Vec<(Arc<Mount>, Vec<u8>)>> {
     let view = subject.view()?;
     let root = view.fs.root();
     let mounts = view.fs.mounts().mounts().into_iter().filter_map(|mount| {
         let name = mount.root_path().display(&root);
         name.starts_with(b"/").then_some((mount, name))
     });
-    let mounts = mounts.collect();
-    Ok((root, mounts))
+    Ok(mounts.collect())
 }
 
 /// /proc/PID/mounts: as fstab(5).
 pub fn mounts(subject: &Subject) -> Result<Vec<u8>> {
     let mut text = Text::new();
-    for (mount, name) in reachable(subject)?.1 {
+    for (mount, name) in reachable(subject)? {
         source(&mut text, &mount);
         text.bytes(b" ").escaped(&name, ODD).add(format_args!(" {} ", mount.superblock.file_system.type_name()));
         text.bytes(read_only(mount.flags()));
@@ -55,7 +54,7 @@ pub fn mounts(subject: &Subject) -> Result<Vec<u8>> {
 /// /proc/PID/mountinfo.
 pub fn mountinfo(subject: &Subject) -> Result<Vec<u8>> {
     let mut text = Text::new();
-    for (mount, name) in reachable(subject)?.1 {
+    for (mount, name) in reachable(subject)? {
         let parent = mount.place().map_or(mount.id, |place| place.mount.id);
         let device = mount.root.inode().metadata().device;
         let whole = Path { mount: mount.clone(), dentry: mount.superblock.root.clone() };

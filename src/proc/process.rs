@@ -88,7 +88,8 @@ impl Subject {
     ///
     /// `EACCES`; `ESRCH`.
     pub fn check_access(&self) -> Result<()> {
-        access::check(&*self.process()?)
+        let process = self.process()?;
+        access::check(&process)
     }
 
     /// The number of an inode in its folder: above all that procfs counts up.
@@ -212,7 +213,7 @@ impl File for EntryFile {
     fn write(&self, bytes: &[u8]) -> Result<()> {
         match self.entry {
             Entry::Setting(_, write) => write(&self.subject, bytes),
-            _ => Err(Errno::EACCES),
+            _ => Err(Errno::EIO),
         }
     }
 }

@@ -39,7 +39,8 @@ fn name(subject: &Subject, process: &Process) -> Vec<u8> {
 
 /// /proc/PID/comm.
 pub fn comm(subject: &Subject) -> Result<Vec<u8>> {
-    let mut name = name(subject, &*subject.process()?);
+    let process = subject.process()?;
+    let mut name = name(subject, &process);
     name.push(b'\n');
     Ok(name)
 }

@@ -78,13 +78,13 @@ fn folder_of(disk: Disk) -> Node {
     let number = disk.number;
     let fixed = |text: alloc::string::String| file(move || text.clone().into_bytes());
     let queue = Table::new()
-        .with("logical_block_size", fixed(format!("512\n")))
-        .with("physical_block_size", fixed(format!("512\n")))
-        .with("rotational", fixed(format!("0\n")));
+        .with("logical_block_size", fixed("512\n".into()))
+        .with("physical_block_size", fixed("512\n".into()))
+        .with("rotational", fixed("0\n".into()));
     Table::new()
         .with("dev", fixed(format!("{}:{}\n", major(number), minor(number))))
         .with("queue", queue.node())
-        .with("removable", fixed(format!("0\n")))
+        .with("removable", fixed("0\n".into()))
         .with("ro", fixed(format!("{}\n", u8::from(geometry.read_only))))
         .with("size", fixed(format!("{}\n", geometry.sectors)))
         .node()

@@ -68,15 +68,3 @@ impl fmt::Write for Text {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn odd_characters_are_told_in_octal() {
-        let mut text = Text::new();
-        text.escaped(b"a b\\c", b" \t\n");
-        assert_eq!(text.into_bytes(), b"a\\040b\\134c");
-    }
-}

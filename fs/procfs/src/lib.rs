@@ -76,9 +76,9 @@ pub trait File: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for what makes no sense; `EACCES`: it cannot be written.
+    /// `EINVAL` for what makes no sense; `EIO`: it cannot be written, by whoever could open it so.
     fn write(&self, _bytes: &[u8]) -> Result<()> {
-        Err(Errno::EACCES)
+        Err(Errno::EIO)
     }
 }
 

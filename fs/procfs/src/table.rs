@@ -112,7 +112,7 @@ where
 
 /// A file that everybody may read; the closure makes its text.
 pub fn file(read: impl Fn() -> Vec<u8> + Send + Sync + 'static) -> Node {
-    Node::new(0o444, Content::File(Arc::new(Text { read, write: |_: &[u8]| Err(Errno::EACCES) })))
+    Node::new(0o444, Content::File(Arc::new(Text { read, write: |_: &[u8]| Err(Errno::EIO) })))
 }
 
 /// A setting: everybody may read it, root may write it.
