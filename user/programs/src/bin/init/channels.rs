@@ -223,11 +223,11 @@ struct Running {
 fn start(command: &Command) -> io::Result<Running> {
     let arguments = command.arguments.iter().map(|argument| OsStr::from_bytes(argument));
     let mut process = if command.on_terminal {
-        environment::session(arguments)
+        environment::session(arguments)?
     } else {
         let mut arguments = arguments;
         let program = arguments.next().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut process = environment::command(program);
+        let mut process = environment::command(program)?;
         process.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         process
     };

@@ -18,7 +18,7 @@ pub fn serve(options: &Options) -> io::Result<()> {
     let found = SHELLS.iter().map(Path::new).find(|path| path.exists());
     let shell = options.shell.as_deref().or(found).ok_or_else(|| io::Error::other("there is no shell on this root"))?;
     let mut events = Events::new()?;
-    let mut command = environment::session([shell]);
+    let mut command = environment::session([shell])?;
     if let Some(term) = &options.term {
         command.env("TERM", term);
     }
