@@ -13,6 +13,9 @@ use super::irq;
 use super::trap_entry::{Exit, SYSCALL, enter_user_mode};
 use super::user_context::{Exception, PageFault, Trap, USER_END, UserContext, vector};
 
+/// In a page fault's error code: the program itself made the access.
+const USER_ACCESS: u64 = 4;
+
 /// Runs the thread whose registers are `context` until it traps, or until `leave` answers true.
 ///
 /// The caller has loaded the thread's address space and its vector state. Interrupts are on before and after.
@@ -81,6 +84,10 @@ fn trap_of(exit: &Exit, context: &UserContext) -> Option<Trap> {
     let address = read_cr2();
     with_cpu(|cpu| cpu.traps.set(cpu.traps.get() + 1));
     match exit.reason as u8 {
+        // An access of the CPU's own, as for a far return into the kernel's segment: no page that comes in would help.
+        vector::PAGE_FAULT if exit.code & USER_ACCESS == 0 => {
+            Some(Trap::Error(Exception { vector: vector::PAGE_FAULT, code: exit.code, address: context.rip as usize }))
+        }
         vector::PAGE_FAULT => Some(Trap::PageFault(PageFault::decode(address, exit.code))),
         vector::NMI => {
             irq::non_maskable();
