@@ -27,6 +27,7 @@ pub mod log;
 #[cfg(target_os = "none")]
 pub mod memory_info;
 pub mod mm;
+pub mod net;
 #[cfg(target_os = "none")]
 pub mod panic;
 pub mod ports;

@@ -21,6 +21,9 @@ pub trait Sink {
     fn put_page(&mut self, page: &Page, offset: usize, len: usize) -> usize;
     /// Takes `len` zeros; returns how many.
     fn put_zeros(&mut self, len: usize) -> usize;
+    /// Takes back the last `len` bytes put, to be put again: for a message that must be received whole, and stopped half-way at a page
+    /// that is not there. Only bytes put since the attempt began can be taken back.
+    fn give_back(&mut self, len: usize);
     /// Whether the last copy stopped at a page of user memory that is not there.
     fn faulted(&self) -> bool;
 }
@@ -84,6 +87,10 @@ impl Sink for SliceSink<'_> {
         self.bytes[self.filled..self.filled + len].fill(0);
         self.filled += len;
         len
+    }
+
+    fn give_back(&mut self, len: usize) {
+        self.filled -= len;
     }
 
     fn faulted(&self) -> bool {

@@ -87,6 +87,9 @@ impl Sink for Faulty {
     fn put_zeros(&mut self, len: usize) -> usize {
         self.advance(len).len()
     }
+    fn give_back(&mut self, len: usize) {
+        self.done -= len;
+    }
     fn faulted(&self) -> bool {
         self.done == self.present
     }

@@ -621,6 +621,25 @@ impl<'a> UserBuffer<'a> {
         }
         done
     }
+
+    /// Goes back by `len` bytes that were copied since the attempt began.
+    fn step_back(&mut self, mut len: usize) {
+        loop {
+            let back = len.min(self.used);
+            self.current = UserSlice::new(self.current.address - back, self.current.len + back);
+            self.used -= back;
+            self.remaining += back;
+            len -= back;
+            if len == 0 || self.next < 2 {
+                return;
+            }
+            // This stretch is whole again and will be fetched again: go on at the end of the one before it.
+            self.next -= 1;
+            let before = self.slices[self.next - 1];
+            self.current = UserSlice::new(before.address + before.len, 0);
+            self.used = before.len;
+        }
+    }
 }
 
 impl Sink for UserBuffer<'_> {
@@ -641,6 +660,10 @@ impl Sink for UserBuffer<'_> {
 
     fn put_zeros(&mut self, len: usize) -> usize {
         self.each(len, |space, to, _, part| space.zero(to, part))
+    }
+
+    fn give_back(&mut self, len: usize) {
+        self.step_back(len);
     }
 
     fn faulted(&self) -> bool {
@@ -671,22 +694,8 @@ impl Source for UserBuffer<'_> {
         self.each(len, |_, _, _, _| Ok(()))
     }
 
-    fn give_back(&mut self, mut len: usize) {
-        loop {
-            let back = len.min(self.used);
-            self.current = UserSlice::new(self.current.address - back, self.current.len + back);
-            self.used -= back;
-            self.remaining += back;
-            len -= back;
-            if len == 0 || self.next < 2 {
-                return;
-            }
-            // This stretch is whole again and will be fetched again: go on at the end of the one before it.
-            self.next -= 1;
-            let before = self.slices[self.next - 1];
-            self.current = UserSlice::new(before.address + before.len, 0);
-            self.used = before.len;
-        }
+    fn give_back(&mut self, len: usize) {
+        self.step_back(len);
     }
 
     fn faulted(&self) -> bool {

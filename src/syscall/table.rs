@@ -16,7 +16,7 @@ use abi::{Errno, Result};
 use super::args::FromRegister;
 use super::{
     attributes, descriptor, directory, events, futex, identity, memory, mount, path, poll, process, resources, signal,
-    system, thread, time, transfer,
+    socket, socket_message, socket_option, system, thread, time, transfer,
 };
 use crate::arch::Call;
 use crate::process::RunningThread;
@@ -183,21 +183,21 @@ table! {
     38 SETITIMER: wait [time::setitimer] (which, new, old);
     39 GETPID: now [identity::getpid] ();
     40 SENDFILE: wait [descriptor::sendfile] (to, from, offset, count);
-    41 SOCKET: refused ENOSYS "sockets come later";
-    42 CONNECT: refused ENOSYS "sockets come later";
-    43 ACCEPT: refused ENOSYS "sockets come later";
-    44 SENDTO: refused ENOSYS "sockets come later";
-    45 RECVFROM: refused ENOSYS "sockets come later";
-    46 SENDMSG: refused ENOSYS "sockets come later";
-    47 RECVMSG: refused ENOSYS "sockets come later";
-    48 SHUTDOWN: refused ENOSYS "sockets come later";
-    49 BIND: refused ENOSYS "sockets come later";
-    50 LISTEN: refused ENOSYS "sockets come later";
-    51 GETSOCKNAME: refused ENOSYS "sockets come later";
-    52 GETPEERNAME: refused ENOSYS "sockets come later";
-    53 SOCKETPAIR: refused ENOSYS "sockets come later";
-    54 SETSOCKOPT: refused ENOSYS "sockets come later";
-    55 GETSOCKOPT: refused ENOSYS "sockets come later";
+    41 SOCKET: wait [socket::socket] (domain, kind, protocol), partly: "AF_UNIX only, EAFNOSUPPORT for the others";
+    42 CONNECT: wait [socket::connect] (fd, address, len);
+    43 ACCEPT: wait [socket::accept] (fd, address, len);
+    44 SENDTO: wait [socket_message::sendto] (fd, buffer, count, flags, address, len), partly: "no MSG_OOB";
+    45 RECVFROM: wait [socket_message::recvfrom] (fd, buffer, count, flags, address, len), partly: "no MSG_OOB";
+    46 SENDMSG: wait [socket_message::sendmsg] (fd, message, flags), partly: "no MSG_OOB";
+    47 RECVMSG: wait [socket_message::recvmsg] (fd, message, flags), partly: "no MSG_OOB";
+    48 SHUTDOWN: wait [socket::shutdown] (fd, how);
+    49 BIND: wait [socket::bind] (fd, address, len);
+    50 LISTEN: wait [socket::listen] (fd, backlog);
+    51 GETSOCKNAME: wait [socket::getsockname] (fd, address, len);
+    52 GETPEERNAME: wait [socket::getpeername] (fd, address, len);
+    53 SOCKETPAIR: wait [socket::socketpair] (domain, kind, protocol, result), partly: "AF_UNIX only";
+    54 SETSOCKOPT: wait [socket_option::setsockopt] (fd, level, option, value, len), partly: "SOL_SOCKET only; buffer sizes are fixed";
+    55 GETSOCKOPT: wait [socket_option::getsockopt] (fd, level, option, value, len), partly: "SOL_SOCKET only";
     56 CLONE: wait [process::clone] (flags, stack, parent_tid, child_tid, thread_local), partly: "no namespaces, no pidfds";
     57 FORK: wait [process::fork] ();
     58 VFORK: wait [process::vfork] ();
@@ -430,7 +430,7 @@ table! {
     285 FALLOCATE: wait [attributes::fallocate] (fd, mode, offset, len), partly: "mode 0 only";
     286 TIMERFD_SETTIME: wait [events::timerfd_settime] (fd, flags, new, old);
     287 TIMERFD_GETTIME: wait [events::timerfd_gettime] (fd, result);
-    288 ACCEPT4: refused ENOSYS "sockets come later";
+    288 ACCEPT4: wait [socket::accept4] (fd, address, len, flags);
     289 SIGNALFD4: refused ENOSYS "signal descriptors come later";
     290 EVENTFD2: now [events::eventfd2] (count, flags);
     291 EPOLL_CREATE1: now [events::epoll_create1] (flags);

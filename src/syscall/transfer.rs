@@ -257,7 +257,9 @@ async fn write_buffer(thread: &RunningThread, file: &OpenFile, at: At, mut buffe
         keep_to_size_limit(thread, file, at, &mut buffer)?;
     }
     let result = transfer(thread, file, at, Writing(buffer)).await;
-    if result == Err(Errno::EPIPE) {
+    // A socket of messages has no signal for it.
+    let is_silent = || crate::net::socket_of(file).is_ok_and(|socket| socket.kind != crate::net::Type::Stream);
+    if result == Err(Errno::EPIPE) && !is_silent() {
         send::to_caller(thread.shared(), Signal::SIGPIPE);
     }
     result
@@ -284,7 +286,11 @@ fn keep_to_size_limit(thread: &RunningThread, file: &OpenFile, at: At, buffer: &
     Ok(())
 }
 
-async fn vector(thread: &RunningThread, vectors: UserPtr<[usize; 2]>, count: usize) -> Result<Vec<UserSlice>> {
+pub(super) async fn vector(
+    thread: &RunningThread,
+    vectors: UserPtr<[usize; 2]>,
+    count: usize,
+) -> Result<Vec<UserSlice>> {
     if count > IOV_MAX {
         return Err(Errno::EINVAL);
     }
