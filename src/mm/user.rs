@@ -771,7 +771,7 @@ mod tests {
         let mut buffer = UserBuffer::vectored(&space, &slices).expect("in the user half");
         let mut bytes = [0; 5];
         assert_eq!(buffer.take(&mut bytes), 5);
-        buffer.give_back(4);
+        Source::give_back(&mut buffer, 4);
         assert_eq!(Source::remaining(&buffer), 9);
         let mut rest = [0; 9];
         assert_eq!(buffer.take(&mut rest), 9);
