@@ -272,11 +272,13 @@ impl Options {
             // On a busy host Linux's check of the timer interrupt comes too early, and panics.
             line.extend(["panic=-1".into(), "no_timer_check".into()]);
         }
+        line.extend(self.append.iter().cloned());
+        // What follows two dashes is for init, which gets it as its arguments too, should there be no /proc.
+        line.push("--".into());
+        line.extend(words.iter().cloned());
         if prepared.disk.is_some() {
             line.push("init.root=/dev/vda".into());
         }
-        line.extend(words.iter().cloned());
-        line.extend(self.append.iter().cloned());
         line.join(" ")
     }
 }
