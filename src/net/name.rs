@@ -68,8 +68,11 @@ impl Name {
     }
 }
 
+/// Who has an abstract name: each type of socket has names of its own.
+type Names = BTreeMap<(Type, Vec<u8>), Weak<Socket>>;
+
 /// The sockets with abstract names; those of different types do not get in each other's way.
-static ABSTRACT: SpinLock<BTreeMap<(Type, Vec<u8>), Weak<Socket>>> = SpinLock::new(BTreeMap::new());
+static ABSTRACT: SpinLock<Names> = SpinLock::new(BTreeMap::new());
 
 /// Enters a socket under an abstract name.
 ///

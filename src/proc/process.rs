@@ -313,7 +313,7 @@ impl Folder for Processes {
             let numbers = table.numbers_after(after);
             numbers.take(NUMBERS_AT_ONCE).filter_map(|number| table.process(number)).collect()
         });
-        tell_numbers(processes.iter().map(|process| Subject::of_process(process)), tell);
+        tell_numbers(processes.iter().map(Subject::of_process), tell);
         Ok(())
     }
 }
