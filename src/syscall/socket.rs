@@ -11,6 +11,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use abi::{Errno, Result, net};
+use executor::Instant;
 use executor::sync::WaitQueue;
 use fs::permission::{Access, check};
 use fs::{At, Kind, OpenFile, OpenFlags, Stop, WalkFlags};
@@ -64,13 +65,23 @@ pub(super) async fn attempt<T>(
     if !how.may_wait {
         return attempt();
     }
-    let timeout = how.socket.timeout(how.direction).load(Ordering::Relaxed);
-    let deadline = (timeout != 0).then(|| time::after(Duration::from_nanos(timeout)));
+    let deadline = deadline(how.socket, how.direction);
     let waited = thread.wait_event(queue, Interruptible::BySignals, deadline, || match attempt() {
         Err(Stop::WouldBlock) => None,
         outcome => Some(outcome),
     });
-    match waited.await {
+    outcome(waited.await, deadline)
+}
+
+/// When a wait that begins now is over.
+pub(super) fn deadline(socket: &Socket, direction: Direction) -> Option<Instant> {
+    let timeout = socket.timeout(direction).load(Ordering::Relaxed);
+    (timeout != 0).then(|| time::after(Duration::from_nanos(timeout)))
+}
+
+/// What becomes of an attempt that was waited for.
+pub(super) fn outcome<T>(waited: Result<Result<T, Stop>>, deadline: Option<Instant>) -> Result<T, Stop> {
+    match waited {
         Ok(outcome) => outcome,
         Err(Errno::ETIMEDOUT) => Err(Stop::WouldBlock),
         // As on Linux: the time that is left is not known to a call that would begin again.

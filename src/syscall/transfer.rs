@@ -12,8 +12,10 @@ use alloc::vec::Vec;
 use abi::{Errno, Result, general};
 use fs::{OpenFile, OpenFlags, Sink, Source, Stop};
 
+use super::socket;
 use crate::mm::UserBuffer;
 use crate::mm::user::{UserPtr, UserSlice};
+use crate::net;
 use crate::process::fd_table::Fd;
 use crate::process::signal::Signal;
 use crate::process::wait_event::Interruptible;
@@ -59,6 +61,8 @@ impl At {
 trait Direction {
     fn attempt(&mut self, file: &OpenFile, position: &mut u64) -> Result<usize, Stop>;
     fn remaining(&self) -> usize;
+    /// Which way they go through a socket.
+    const THROUGH_SOCKET: net::Direction;
     /// Whether an attempt that moved something, but not all, is to be followed by another.
     fn goes_on(&self, file: &OpenFile) -> bool;
     /// Brings in the page of user memory that stopped the last copy.
@@ -69,6 +73,8 @@ struct Reading<'a>(UserBuffer<'a>);
 struct Writing<'a>(UserBuffer<'a>);
 
 impl Direction for Reading<'_> {
+    const THROUGH_SOCKET: net::Direction = net::Direction::Receive;
+
     fn attempt(&mut self, file: &OpenFile, position: &mut u64) -> Result<usize, Stop> {
         file.ops.try_read(position, &mut self.0)
     }
@@ -87,6 +93,8 @@ impl Direction for Reading<'_> {
 }
 
 impl Direction for Writing<'_> {
+    const THROUGH_SOCKET: net::Direction = net::Direction::Send;
+
     fn attempt(&mut self, file: &OpenFile, position: &mut u64) -> Result<usize, Stop> {
         file.ops.try_write(position, file.flags(), &mut self.0)
     }
@@ -140,11 +148,11 @@ async fn transfer(
 }
 
 /// One attempt; waits first if there is nothing to be had and the file may block.
-async fn attempt(
+async fn attempt<D: Direction + Send>(
     thread: &RunningThread,
     file: &OpenFile,
     at: &mut At,
-    bytes: &mut (impl Direction + Send),
+    bytes: &mut D,
 ) -> Result<usize, Stop> {
     let mut once = || at.with(file, |position| bytes.attempt(file, position));
     match file.ops.wait_queue() {
@@ -153,10 +161,11 @@ async fn attempt(
                 Err(Stop::WouldBlock) => None,
                 outcome => Some(outcome),
             };
-            thread
-                .wait_event(queue, Interruptible::BySignals, None, blocked)
-                .await
-                .unwrap_or_else(|errno| Err(errno.into()))
+            // Only sockets have a time limit.
+            let socket = net::socket_of(file).ok();
+            let deadline = socket.and_then(|socket| socket::deadline(socket, D::THROUGH_SOCKET));
+            let waited = thread.wait_event(queue, Interruptible::BySignals, deadline, blocked).await;
+            socket::outcome(waited, deadline)
         }
         _ => once(),
     }
@@ -258,7 +267,7 @@ async fn write_buffer(thread: &RunningThread, file: &OpenFile, at: At, mut buffe
     }
     let result = transfer(thread, file, at, Writing(buffer)).await;
     // A socket of messages has no signal for it.
-    let is_silent = || crate::net::socket_of(file).is_ok_and(|socket| socket.kind != crate::net::Type::Stream);
+    let is_silent = || net::socket_of(file).is_ok_and(|socket| socket.kind != net::Type::Stream);
     if result == Err(Errno::EPIPE) && !is_silent() {
         send::to_caller(thread.shared(), Signal::SIGPIPE);
     }
