@@ -241,6 +241,8 @@ pub fn write_now(thread: &mut RunningThread, fd: Fd, address: usize, len: usize)
             None
         }
         Err(Stop::WouldBlock) if flags.contains(OpenFlags::NONBLOCK) => Some(Err(Errno::EAGAIN)),
+        // A socket reports some errors once only; a broken pipe is found again, and is a signal too.
+        Err(Stop::Errno(errno)) if errno != Errno::EPIPE => Some(Err(errno)),
         Err(_) => None,
     }
 }
