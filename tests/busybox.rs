@@ -44,7 +44,7 @@ fn files_are_made_read_moved_and_removed() {
         &ROUSE,
         &LINUX,
         &[
-            "mkdir -p /tmp/t/a/b && cd /tmp/t && echo x > a/f && ln -s f a/l && ln a/f a/h && ls -1R && cat a/l && stat -c '%F %h %s' a/f a/l a",
+            "mkdir -p /tmp/t/a/b && cd /tmp/t && echo x > a/f && ln -s f a/l && ln a/f a/h && ls -1R && cat a/l && stat -c '%F %h %s' a/f a/l && stat -c '%F %h' a",
             "cd /tmp/t && mv a/f a/b/g && cat a/b/g && ls -1 a && rm -r a && ls -1A",
             "cd /tmp/t && dd if=/dev/zero of=z bs=4096 count=100 2>/dev/null && stat -c %s z && truncate -s 5 z && wc -c < z && od -c z",
             "cd /tmp/t && seq 1 1000 > s && sort -rn s | head -n 3 && grep -c 7 s && sed -n '10p;$p' s && awk '{t+=$1} END {print t}' s",
