@@ -283,28 +283,32 @@ fn poll_and_epoll_wake_when_something_comes() -> Outcome {
     Ok(())
 }
 
+/// What must hold, and the function that tries it.
+type Case = (&'static str, fn() -> Outcome);
+
+const CASES: &[Case] = &[
+    ("a megabyte goes through a pair in order", a_megabyte_goes_through_a_pair_in_order),
+    ("clients are answered at a path", clients_are_answered_at_a_path),
+    ("an abstract name is free again after the close", an_abstract_name_is_free_again_after_the_close),
+    ("a write to nobody is a broken pipe", a_write_to_nobody_is_a_broken_pipe),
+    ("half of a connection can be ended", half_of_a_connection_can_be_ended),
+    ("who does not want to wait does not", who_does_not_want_to_wait_does_not),
+    ("a read ends when its time is up", a_read_ends_when_its_time_is_up),
+    ("a descriptor goes to another program", a_descriptor_goes_to_another_program),
+    ("a descriptor without room is closed", a_descriptor_without_room_is_closed),
+    ("credentials say who sends and who connected", credentials_say_who_sends_and_who_connected),
+    ("poll and epoll wake when something comes", poll_and_epoll_wake_when_something_comes),
+    ("datagrams keep their bounds and say where from", datagrams_keep_their_bounds_and_say_where_from),
+];
+
 fn main() {
-    let cases: &[(&str, fn() -> Outcome)] = &[
-        ("a megabyte goes through a pair in order", a_megabyte_goes_through_a_pair_in_order),
-        ("clients are answered at a path", clients_are_answered_at_a_path),
-        ("an abstract name is free again after the close", an_abstract_name_is_free_again_after_the_close),
-        ("a write to nobody is a broken pipe", a_write_to_nobody_is_a_broken_pipe),
-        ("half of a connection can be ended", half_of_a_connection_can_be_ended),
-        ("who does not want to wait does not", who_does_not_want_to_wait_does_not),
-        ("a read ends when its time is up", a_read_ends_when_its_time_is_up),
-        ("a descriptor goes to another program", a_descriptor_goes_to_another_program),
-        ("a descriptor without room is closed", a_descriptor_without_room_is_closed),
-        ("credentials say who sends and who connected", credentials_say_who_sends_and_who_connected),
-        ("poll and epoll wake when something comes", poll_and_epoll_wake_when_something_comes),
-        ("datagrams keep their bounds and say where from", datagrams_keep_their_bounds_and_say_where_from),
-    ];
     let mut failed = 0;
-    for (name, case) in cases {
+    for (name, case) in CASES {
         if let Err(why) = case() {
             println!("FAILED {name}: {why}");
             failed += 1;
         }
     }
-    println!("{} cases, {failed} failed", cases.len());
+    println!("{} cases, {failed} failed", CASES.len());
     std::process::exit(failed);
 }
