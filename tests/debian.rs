@@ -12,6 +12,7 @@ fn debian() -> Options {
 }
 
 #[test]
+#[ignore = "takes many minutes: cargo test --test debian -- --ignored"]
 fn bash_and_the_core_utilities_work() {
     same_on_both(
         &ROUSE,
@@ -30,6 +31,7 @@ fn bash_and_the_core_utilities_work() {
 }
 
 #[test]
+#[ignore = "takes many minutes: cargo test --test debian -- --ignored"]
 fn python_runs_threads_and_other_programs() {
     same_on_both(
         &ROUSE,
@@ -44,6 +46,7 @@ fn python_runs_threads_and_other_programs() {
 }
 
 #[test]
+#[ignore = "takes many minutes: cargo test --test debian -- --ignored"]
 fn a_program_is_compiled_and_run_in_the_guest() {
     same_on_both(
         &ROUSE,
@@ -55,6 +58,7 @@ fn a_program_is_compiled_and_run_in_the_guest() {
 }
 
 #[test]
+#[ignore = "takes many minutes: cargo test --test debian -- --ignored"]
 fn git_and_sqlite_keep_their_files() {
     same_on_both(
         &ROUSE,

@@ -19,7 +19,6 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use conquer_once::spin::OnceCell;
 use executor::sync::{SpinLock, WaitQueue};
 
 use crate::inode::{Attributes, FileSystemStatus, Inode, InodeCore, Kind};
@@ -407,9 +406,16 @@ impl Inode for PipeInode {
 ///
 /// `ENFILE`: none so far; for the kernel's own limits.
 pub fn pipe(source: &'static dyn PageSource, owner: &Credentials, flags: OpenFlags) -> Result<(OpenFile, OpenFile)> {
-    static DEVICE: OnceCell<u64> = OnceCell::uninit();
+    static DEVICE: AtomicU64 = AtomicU64::new(0);
     static NUMBER: AtomicU64 = AtomicU64::new(1);
-    let device = *DEVICE.get_or_init(environment::anonymous_device);
+    // Whoever is first decides; a number that another was faster with stays unused.
+    let device = match DEVICE.load(Ordering::Relaxed) {
+        0 => {
+            let new = environment::anonymous_device();
+            DEVICE.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed).err().unwrap_or(new)
+        }
+        known => known,
+    };
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let now = environment::now();
     let attributes = Attributes {

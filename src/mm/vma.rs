@@ -1,7 +1,7 @@
 //! Virtual memory areas: what a program has mapped, and where.
 //!
 //! A [`Vma`] is a range of pages with the same rights, flags and backing. [`VmaMap`] keeps them in order of address, in chunks of at
-//! most [`CHUNK`], so that a small program's map is one short array, and a map of 65,530 areas is still changed in a few
+//! most 32, so that a small program's map is one short array, and a map of 65,530 areas is still changed in a few
 //! hundred steps. Every change that may need room calls [`VmaMap::reserve`] first: the changes themselves cannot fail.
 //!
 //! Next: `address_space.rs`.

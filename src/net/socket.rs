@@ -301,7 +301,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Attempts to connect to a listening socket; [`Socket::drained_of`] it is woken when that may succeed.
+    /// Attempts to connect to a listening socket; the listener's queue is woken when that may succeed.
     ///
     /// # Errors
     ///

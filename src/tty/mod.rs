@@ -1,7 +1,7 @@
 //! Terminals: from a line with bytes on it to a file that a shell is used through.
 //!
 //! The parts, from the inside out: [`termios`] holds the settings; [`discipline`] does echo, editing and signals, a pure machine with an
-//! [`input`] and an [`output`] queue; [`job_control`] has the rules of sessions and process groups; [`terminal`], [`file`] and `ioctl` are
+//! [`input`] and an [`output`] queue; [`job_control`] has the rules of sessions and process groups; [`terminal`], [`mod@file`] and `ioctl` are
 //! the terminal and its open files; [`terminals`] is all of them, with /dev/tty and /dev/console. [`screen`] makes a line of a screen and
 //! a keyboard, [`pty`] one of a file; [`devpts`]
 //! shows pseudo-terminals in /dev/pts.

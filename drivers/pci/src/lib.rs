@@ -1,6 +1,6 @@
 //! The PCI bus: which devices there are, where their registers lie, and how they interrupt.
 //!
-//! [`enumerate`] walks the buses and returns a [`Function`] for each device it finds. A driver that wants one maps its registers
+//! [`fn@enumerate`] walks the buses and returns a [`Function`] for each device it finds. A driver that wants one maps its registers
 //! ([`Bars::map`]), sets its interrupts up ([`MsiX`], [`Msi`]) and lets it use memory ([`Function::start_bus_mastering`]).
 //! Addresses and bus numbers are those that the firmware assigned; this crate assigns none.
 //!
