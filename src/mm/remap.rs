@@ -118,11 +118,14 @@ impl Inner {
             self.resident.anonymous -= zapped.anonymous;
             self.resident.file -= zapped.file;
             drop(batch);
-            let (floor, ceiling) = self.areas.neighbours(old);
-            self.table.free_tables(old..old + old_len, floor, ceiling);
         }
         // Taking the old area out took at most two of the three places that were reserved.
         self.insert(moved);
+        if !keeps_old && old_len > 0 {
+            // Only now: the new area may be the neighbour whose tables must stay.
+            let (floor, ceiling) = self.areas.neighbours(old);
+            self.table.free_tables(old..old + old_len, floor, ceiling);
+        }
         Ok(())
     }
 }

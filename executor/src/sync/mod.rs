@@ -3,7 +3,7 @@
 //! | need | use | from an interrupt handler |
 //! |---|---|---|
 //! | a few instructions on shared data | [`SpinLock`] | no |
-//! | wait until something is so | [`WaitQueue`], [`wait_until`] | no |
+//! | wait until something is so | [`WaitQueue`], [`fn@wait_until`] | no |
 //! | wait for an interrupt | [`Event`] | [`Event::notify`] yes |
 //! | exclusive use across an `.await` | [`Mutex`], [`RwLock`] | no |
 //! | hand values from task to task | [`channel()`] | no |
