@@ -5,7 +5,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use conquer_once::spin::OnceCell;
+use executor::sync::SpinLock;
 
 use crate::dentry::Dentry;
 use crate::file_system::FileSystem;
@@ -150,13 +150,14 @@ fn nowhere(source: &'static dyn PageSource) -> Arc<Mount> {
             "none"
         }
     }
-    static NOWHERE: OnceCell<Arc<Mount>> = OnceCell::uninit();
-    NOWHERE
-        .get_or_init(|| {
-            let file_system = Nowhere(InodeCore::in_memory(source, 0, 0, Kind::Regular, 0, Attributes::default()));
-            let superblock = Superblock::new(Arc::new(file_system), b"none");
-            let root = superblock.root.clone();
-            Mount::new(superblock, root, MountFlags::empty())
-        })
-        .clone()
+    static NOWHERE: SpinLock<Option<Arc<Mount>>> = SpinLock::new(None);
+    if let Some(known) = NOWHERE.lock().clone() {
+        return known;
+    }
+    let file_system = Nowhere(InodeCore::in_memory(source, 0, 0, Kind::Regular, 0, Attributes::default()));
+    let superblock = Superblock::new(Arc::new(file_system), b"none");
+    let root = superblock.root.clone();
+    let new = Mount::new(superblock, root, MountFlags::empty());
+    // Whoever was faster decides.
+    NOWHERE.lock().get_or_insert(new).clone()
 }
