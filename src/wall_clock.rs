@@ -1,6 +1,6 @@
 //! The time of day: the monotonic clock and an offset.
 //!
-//! The offset is what the real-time clock said at boot; clock_settime(2) changes it. The vDSO's data page carries it too.
+//! The offset is what the real-time clock said at boot; clock_settime(2) changes it.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -20,7 +20,6 @@ pub fn set(time: Duration) {
     let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let offset = time.saturating_sub(arch::clock::now().as_nanos());
     OFFSET.store(offset, Ordering::Relaxed);
-    crate::vdso::wall_clock_changed(offset);
 }
 
 /// When the machine booted, in seconds since 1970: `btime` in /proc/stat.

@@ -184,12 +184,3 @@ pub fn thread_local(space: &AddressSpace, path: &Path, storage: &ThreadLocal) ->
     let address = space.map(MapRequest::private_file(file, 0, len, rights))?;
     Ok(image.place(address as u64))
 }
-
-/// Maps the vDSO; returns its address, 0 if there is none.
-///
-/// # Errors
-///
-/// `ENOMEM`.
-pub fn vdso(space: &AddressSpace) -> Result<usize> {
-    crate::vdso::map(space)
-}
