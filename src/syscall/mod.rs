@@ -13,6 +13,8 @@
 
 pub mod args;
 pub mod attributes;
+pub mod capabilities;
+pub mod credentials;
 pub mod descriptor;
 pub mod directory;
 pub mod events;

@@ -15,8 +15,8 @@ use abi::{Errno, Result};
 
 use super::args::FromRegister;
 use super::{
-    attributes, descriptor, directory, events, futex, identity, memory, mount, path, poll, process, resources, signal,
-    socket, socket_message, socket_option, system, thread, time, transfer,
+    attributes, capabilities, credentials, descriptor, directory, events, futex, identity, memory, mount, path, poll,
+    process, resources, signal, socket, socket_message, socket_option, system, thread, time, transfer,
 };
 use crate::arch::Call;
 use crate::process::RunningThread;
@@ -244,31 +244,31 @@ table! {
     99 SYSINFO: wait [resources::sysinfo] (result);
     100 TIMES: wait [resources::times] (result);
     101 PTRACE: refused ENOSYS "tracing comes later";
-    102 GETUID: now [identity::getuid] ();
+    102 GETUID: now [credentials::getuid] ();
     103 SYSLOG: wait [system::syslog] (action, buffer, len);
-    104 GETGID: now [identity::getgid] ();
-    105 SETUID: now [identity::setuid] (uid);
-    106 SETGID: now [identity::setgid] (gid);
-    107 GETEUID: now [identity::geteuid] ();
-    108 GETEGID: now [identity::getegid] ();
+    104 GETGID: now [credentials::getgid] ();
+    105 SETUID: now [credentials::setuid] (uid);
+    106 SETGID: now [credentials::setgid] (gid);
+    107 GETEUID: now [credentials::geteuid] ();
+    108 GETEGID: now [credentials::getegid] ();
     109 SETPGID: now [identity::setpgid] (pid, group);
     110 GETPPID: now [identity::getppid] ();
     111 GETPGRP: now [identity::getpgrp] ();
     112 SETSID: now [identity::setsid] ();
-    113 SETREUID: now [identity::setreuid] (real, effective);
-    114 SETREGID: now [identity::setregid] (real, effective);
-    115 GETGROUPS: wait [identity::getgroups] (room, list);
-    116 SETGROUPS: wait [identity::setgroups] (count, list);
-    117 SETRESUID: now [identity::setresuid] (real, effective, saved);
-    118 GETRESUID: wait [identity::getresuid] (real, effective, saved);
-    119 SETRESGID: now [identity::setresgid] (real, effective, saved);
-    120 GETRESGID: wait [identity::getresgid] (real, effective, saved);
+    113 SETREUID: now [credentials::setreuid] (real, effective);
+    114 SETREGID: now [credentials::setregid] (real, effective);
+    115 GETGROUPS: wait [credentials::getgroups] (room, list);
+    116 SETGROUPS: wait [credentials::setgroups] (count, list);
+    117 SETRESUID: now [credentials::setresuid] (real, effective, saved);
+    118 GETRESUID: wait [credentials::getresuid] (real, effective, saved);
+    119 SETRESGID: now [credentials::setresgid] (real, effective, saved);
+    120 GETRESGID: wait [credentials::getresgid] (real, effective, saved);
     121 GETPGID: now [identity::getpgid] (pid);
-    122 SETFSUID: now [identity::setfsuid] (uid);
-    123 SETFSGID: now [identity::setfsgid] (gid);
+    122 SETFSUID: now [credentials::setfsuid] (uid);
+    123 SETFSGID: now [credentials::setfsgid] (gid);
     124 GETSID: now [identity::getsid] (pid);
-    125 CAPGET: wait [identity::capget] (header, data);
-    126 CAPSET: wait [identity::capset] (header, data);
+    125 CAPGET: wait [capabilities::capget] (header, data);
+    126 CAPSET: wait [capabilities::capset] (header, data);
     127 RT_SIGPENDING: wait [signal::rt_sigpending] (set, size);
     128 RT_SIGTIMEDWAIT: wait [signal::rt_sigtimedwait] (set, information, timeout, size);
     129 RT_SIGQUEUEINFO: wait [signal::rt_sigqueueinfo] (pid, signal, information);
