@@ -1,6 +1,7 @@
 //! The mounts as text: /proc/PID/mounts and /proc/PID/mountinfo (proc(5)), as seen from a root.
 //!
-//! What does not lie below the root is left out. Blanks and backslashes in names are written in octal.
+//! What does not lie below the root is left out. Blanks, backslashes and `#` in names are written in octal, since fstab(5) gives them
+//! a meaning.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,13 +12,14 @@ use crate::environment::{major, minor};
 use crate::mount::{Mount, MountFlags, MountNamespace};
 use crate::path::Path;
 
-const FLAG_NAMES: [(MountFlags, &str); 6] = [
+const FLAG_NAMES: [(MountFlags, &str); 7] = [
     (MountFlags::NOSUID, ",nosuid"),
     (MountFlags::NODEV, ",nodev"),
     (MountFlags::NOEXEC, ",noexec"),
     (MountFlags::NOATIME, ",noatime"),
     (MountFlags::NODIRATIME, ",nodiratime"),
     (MountFlags::RELATIME, ",relatime"),
+    (MountFlags::NOSYMFOLLOW, ",nosymfollow"),
 ];
 
 impl MountNamespace {
@@ -26,10 +28,11 @@ impl MountNamespace {
         let mut text = Vec::new();
         for (mount, place) in self.seen_from(root) {
             let file_system = &mount.superblock.file_system;
-            append(&mut text, &mount.superblock.source);
+            append(&mut text, source(&mount));
             text.push(b' ');
             append(&mut text, &place);
-            let options = format!("{}{}", flags_text(&mount), own_options(&mount));
+            let is_read_only = mount.flags().contains(MountFlags::READ_ONLY) || mount.superblock.is_read_only();
+            let options = format!("{}{}{}", access(is_read_only), flags_text(&mount), own_options(&mount));
             text.extend_from_slice(format!(" {} {options} 0 0\n", file_system.type_name()).as_bytes());
         }
         text
@@ -47,12 +50,12 @@ impl MountNamespace {
             append(&mut text, &name_in_file_system(&mount));
             text.push(b' ');
             append(&mut text, &place);
-            text.extend_from_slice(
-                format!(" {} - {} ", flags_text(&mount), superblock.file_system.type_name()).as_bytes(),
-            );
-            append(&mut text, &superblock.source);
-            let access = if superblock.is_read_only() { "ro" } else { "rw" };
-            text.extend_from_slice(format!(" {access}{}\n", own_options(&mount)).as_bytes());
+            let own = access(mount.flags().contains(MountFlags::READ_ONLY));
+            let kind = superblock.file_system.type_name();
+            text.extend_from_slice(format!(" {own}{} - {kind} ", flags_text(&mount)).as_bytes());
+            append(&mut text, source(&mount));
+            let shared = access(superblock.is_read_only());
+            text.extend_from_slice(format!(" {shared}{}\n", own_options(&mount)).as_bytes());
         }
         text
     }
@@ -67,15 +70,22 @@ impl MountNamespace {
     }
 }
 
+fn access(is_read_only: bool) -> &'static str {
+    if is_read_only { "ro" } else { "rw" }
+}
+
+/// The flags of a mount that have a name, each behind a comma.
 fn flags_text(mount: &Mount) -> String {
     let flags = mount.flags();
-    let mut text = String::from(if flags.contains(MountFlags::READ_ONLY) { "ro" } else { "rw" });
-    for (flag, name) in FLAG_NAMES {
-        if flags.contains(flag) {
-            text.push_str(name);
-        }
+    FLAG_NAMES.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, name)| *name).collect()
+}
+
+/// What was mounted, as it was named.
+fn source(mount: &Mount) -> &[u8] {
+    match &mount.superblock.source[..] {
+        b"" => b"none",
+        source => source,
     }
-    text
 }
 
 fn own_options(mount: &Mount) -> String {
@@ -109,7 +119,7 @@ fn name_in_file_system(mount: &Mount) -> Vec<u8> {
 fn append(text: &mut Vec<u8>, name: &[u8]) {
     for &byte in name {
         match byte {
-            b' ' | b'\t' | b'\n' | b'\\' => text.extend_from_slice(format!("\\{byte:03o}").as_bytes()),
+            b' ' | b'\t' | b'\n' | b'\\' | b'#' => text.extend_from_slice(format!("\\{byte:03o}").as_bytes()),
             _ => text.push(byte),
         }
     }
