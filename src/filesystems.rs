@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use conquer_once::spin::OnceCell;
+use executor::sync::get_or_init;
 use fs::inode::{NewNode, NewOwner};
 use fs::mount::Superblock;
 use fs::{At, BoxFuture, Credentials, FileSystem, Inode, Path, WalkFlags};
@@ -137,7 +138,7 @@ async fn make_ext4(request: &MountRequest<'_>) -> Result<Arc<Superblock>> {
 pub async fn unnamed_file(owner: &Credentials) -> Result<Arc<dyn Inode>> {
     static STORE: OnceCell<Arc<tmpfs::Tmpfs>> = OnceCell::uninit();
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let root = STORE.get_or_init(|| tmpfs::Tmpfs::new(&FRAMES, tmpfs::Limits::NONE, 0o700)).root();
+    let root = get_or_init(&STORE, || tmpfs::Tmpfs::new(&FRAMES, tmpfs::Limits::NONE, 0o700)).root();
     let name = alloc::format!("{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let owner = NewOwner { mode: 0o777, uid: owner.fsuid, gid: owner.fsgid, time: crate::wall_clock::timestamp() };
     let inode = root.create(name.as_bytes(), NewNode::Regular, owner).await?;

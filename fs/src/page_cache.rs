@@ -29,7 +29,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use conquer_once::spin::OnceCell;
-use executor::sync::{Mutex, SpinLock};
+use executor::sync::{Mutex, SpinLock, get_or_init};
 
 use crate::inode::Inode;
 use crate::{Errno, Io, PAGE_SIZE, Page, PageSource, Result};
@@ -135,7 +135,7 @@ impl PageCache {
     }
 
     fn file(&self) -> &Arc<File> {
-        self.file.get_or_init(|| {
+        get_or_init(&self.file, || {
             Arc::new(File {
                 is_storage: self.is_storage,
                 is_listed: AtomicBool::new(false),

@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use abi::general;
 use conquer_once::spin::OnceCell;
 use executor::sync::WaitQueue;
+use executor::sync::get_or_init;
 use fs::inode::{AttributeChange, FileSystemStatus};
 use fs::{
     Attributes, Credentials, Errno, FileOps, Inode, InodeCore, Io, IoctlArgument, Kind, OpenFile, OpenFlags, PAGE_SIZE,
@@ -30,7 +31,7 @@ pub struct SocketFile {
 pub fn open(socket: Arc<Socket>, owner: &Credentials, flags: OpenFlags) -> Arc<OpenFile> {
     static DEVICE: OnceCell<u64> = OnceCell::uninit();
     static NUMBER: AtomicU64 = AtomicU64::new(1);
-    let device = *DEVICE.get_or_init(environment::anonymous_device);
+    let device = *get_or_init(&DEVICE, environment::anonymous_device);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let now = environment::now();
     let attributes = Attributes {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use conquer_once::spin::OnceCell;
+use executor::sync::get_or_init;
 use fs::permission::Capabilities;
 use fs::pipe::PIPE_MAX_SIZE;
 use procfs::{Node, Table, file, writable_file};
@@ -77,7 +78,7 @@ fn set(written: &[u8], set: fn(&[u8]) -> Result<()>) -> Result<()> {
 fn random_numbers() -> Node {
     static BOOT: OnceCell<[u8; 16]> = OnceCell::uninit();
     Table::new()
-        .with("boot_id", file(|| uuid(*BOOT.get_or_init(random::bytes))))
+        .with("boot_id", file(|| uuid(*get_or_init(&BOOT, random::bytes))))
         .with("entropy_avail", fixed(256))
         .with("poolsize", fixed(256))
         .with("uuid", file(|| uuid(random::bytes())))

@@ -6,6 +6,7 @@
 //! Next: `boot_paging.rs`.
 
 use conquer_once::spin::OnceCell;
+use executor::sync::get_or_init;
 use raw_cpuid::CpuId;
 
 /// The features this kernel makes a difference for.
@@ -81,7 +82,7 @@ impl CpuFeatures {
 
 /// What the boot CPU can do; asked of it on the first call.
 pub fn cpu_features() -> &'static CpuFeatures {
-    FEATURES.get_or_init(CpuFeatures::detect)
+    get_or_init(&FEATURES, CpuFeatures::detect)
 }
 
 /// What programs get as AT_HWCAP (CPUID 1, EDX) and AT_HWCAP2 (nothing: FSGSBASE is off, and MONITOR is the kernel's).

@@ -22,6 +22,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::Errno;
 use conquer_once::spin::OnceCell;
+use executor::sync::get_or_init;
 
 use super::cpu::{Cpu, with_cpu};
 use super::cpu_features::{CpuFeatures, cpu_features};
@@ -40,7 +41,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// How an area is laid out on this machine.
 pub fn layout() -> &'static VectorLayout {
-    LAYOUT.get_or_init(|| detect(cpu_features()))
+    get_or_init(&LAYOUT, || detect(cpu_features()))
 }
 
 /// What a signal frame takes on the stack at most: AT_MINSIGSTKSZ.
