@@ -214,8 +214,12 @@ pub fn start_with<F: Future<Output = RunningThread> + Send + 'static>(
     let is_first = tid == process.pid;
     {
         let mut threads = process.threads.lock();
-        // A process that is ending starts no more threads, or its end would wait for them for ever.
-        if process.signals.lock().group_exit.is_some() || threads.try_reserve(1).is_err() {
+        // A process that is ending, or becoming another program, starts no more threads: its end would wait for them for ever.
+        let is_closed = {
+            let signals = process.signals.lock();
+            signals.group_exit.is_some() || signals.is_executing
+        };
+        if is_closed || threads.try_reserve(1).is_err() {
             drop(threads);
             table::with(|table| table.forget(tid));
             return Err(Errno::EAGAIN);

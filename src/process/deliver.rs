@@ -265,7 +265,13 @@ impl RunningThread {
     /// Changes which signals are blocked. One that was waiting and is not blocked any more is looked at before the thread returns to
     /// user mode.
     pub fn set_blocked(&self, mask: SignalSet) {
-        self.signals.lock().blocked = mask.without(SignalSet::UNBLOCKABLE);
+        let mask = mask.without(SignalSet::UNBLOCKABLE);
+        let old = core::mem::replace(&mut self.signals.lock().blocked, mask);
+        let refused = mask.without(old);
+        if !self.process.pending().intersection(refused).is_empty() {
+            let threads = self.process.threads.lock();
+            send::redirect(&self.process.signals.lock(), &threads);
+        }
         if self.has_signal() {
             self.attention.fetch_or(attention::SIGNAL, Ordering::AcqRel);
         }

@@ -84,7 +84,11 @@ impl RunningThread {
         let called = program.path.clone();
         let prepared = Box::pin(self.prepare(program, arguments, environment)).await;
         crate::audit::executed(self, &called, prepared.as_ref().err().copied());
-        Box::pin(self.commit(prepared?)).await;
+        let prepared = prepared?;
+        if !self.begin_commit() {
+            return Err(Errno::EAGAIN); // seen by nobody: this thread is to end
+        }
+        Box::pin(self.commit(prepared)).await;
         Ok(())
     }
 
@@ -234,7 +238,7 @@ impl RunningThread {
 
     /// The point of no return. From here on nothing fails; a kill ends the new program in its first step.
     async fn commit(&mut self, prepared: Prepared) {
-        self.end_other_threads().await;
+        self.outlive_other_threads().await;
         crate::syscall::futex::release_robust_list(self).await;
         self.take_over_leader();
         if let Some(files) = prepared.files {
@@ -276,17 +280,28 @@ impl RunningThread {
         drop(old);
     }
 
-    /// Ends all other threads of the process and waits until they are gone.
-    async fn end_other_threads(&self) {
-        let process = self.process.clone();
-        for other in process.threads() {
-            if !Arc::ptr_eq(&other, self.shared()) {
-                other.alert(attention::END);
-            }
+    /// Marks the point of no return and tells all other threads to end. False: the process is ending, or another thread was first; then this
+    /// one is among those that are to end.
+    fn begin_commit(&self) -> bool {
+        let threads = self.process.threads.lock();
+        let mut signals = self.process.signals.lock();
+        if signals.group_exit.is_some() || signals.is_executing {
+            return false;
         }
+        signals.is_executing = true;
+        for other in threads.iter().filter(|other| !Arc::ptr_eq(other, self.shared())) {
+            other.alert(attention::END);
+        }
+        true
+    }
+
+    /// Waits until all other threads of the process are gone.
+    async fn outlive_other_threads(&self) {
+        let process = self.process.clone();
         let is_alone = || (process.threads.lock().len() == 1).then_some(());
         // Even a kill waits for this: the other threads are on their way out.
         let _ = self.wait_event(&process.thread_events, Interruptible::No, None, is_alone).await;
+        process.signals.lock().is_executing = false;
     }
 
     /// The process keeps its number whichever thread executes the program.

@@ -59,7 +59,8 @@ impl RunningThread {
         if let Some(view) = self.shared().view.lock().as_mut() {
             view.files = self.files.clone();
         }
-        let Ok(files) = Arc::try_unwrap(files) else { return };
+        // Of several threads that end at once, exactly one gets the table.
+        let Some(files) = Arc::into_inner(files) else { return };
         while let Some(file) = files.remove_first(0, usize::MAX) {
             let _ = self.close_file(file).await;
         }
@@ -85,6 +86,7 @@ fn end_thread(thread: &Arc<Thread>, code: i32) {
         if tid == process.pid {
             signals.leader_exit_code = code;
         }
+        send::redirect(&signals, &threads);
         (threads.is_empty(), signals.group_exit.unwrap_or(ExitStatus::Exited(signals.leader_exit_code)))
     };
     process.thread_events.wake_all();

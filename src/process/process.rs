@@ -95,6 +95,8 @@ pub struct ProcessSignals {
     pub leader_exit_code: i32,
     /// Set once: all threads are to end, and this is why.
     pub group_exit: Option<ExitStatus>,
+    /// A thread is past exec's point of no return and waits until it is the only one: no thread may begin, and no other may exec.
+    pub is_executing: bool,
     /// Set while the process is stopped or about to be: the signal that did it.
     pub stopped_by: Option<Signal>,
     /// The parent has not yet been told that the process stopped (waitpid with WUNTRACED).

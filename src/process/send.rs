@@ -167,6 +167,17 @@ fn enqueue(
     Ok(())
 }
 
+/// Makes all threads look at the signals that wait for the process as a whole: the one that was chosen for them has ended or blocks them
+/// now.
+pub fn redirect(signals: &ProcessSignals, threads: &[Arc<Thread>]) {
+    let waiting = signals.pending.set();
+    for thread in threads.iter().filter(|_| !waiting.is_empty()) {
+        if !waiting.without(thread.signals.lock().blocked).is_empty() {
+            thread.alert(attention::SIGNAL);
+        }
+    }
+}
+
 /// Init gets no signal for which it has no handler.
 fn is_fatal(signal: Signal) -> bool {
     matches!(signal.default_action(), DefaultAction::Terminate | DefaultAction::Core | DefaultAction::Stop)
