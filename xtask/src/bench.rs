@@ -1,8 +1,8 @@
 //! `cargo run -- bench`: what Rouse costs beside Linux, with the same binary on the same machine, in one run.
 //!
-//! Each row is measured on both kernels one right after the other, first with `-icount` (one instruction is one nanosecond: the
-//! cost of code, and it repeats), then plain (traps, TLB and wake-ups, on a machine that does other things too: the best of
-//! two). Times of a whole machine (boot, memory) are taken from plain runs only.
+//! Each row is measured on both kernels: with `-icount` (one instruction is one nanosecond: the cost of code, and it repeats)
+//! on both at once, then plain (traps, TLB and wake-ups, on a machine that does other things too: the best of two) on one after the
+//! other. `--icount` leaves the plain half out. Times of a whole machine (boot, memory) are taken from plain runs only.
 //!
 //! next: `user/programs/src/bin/bench`, which runs in the guest.
 
@@ -11,7 +11,6 @@ use crate::kernel::{self, Profile};
 use crate::machine::Options;
 use crate::{image, paths, progress};
 use anyhow::{Context, Result};
-use std::fmt::Write as _;
 use std::io::Read;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -35,52 +34,42 @@ struct Pair {
     linux: Option<Figure>,
 }
 
-/// Measures the rows whose names contain `only`, prints the table, and saves it if asked to.
+/// Measures the rows whose names contain `only`, prints the table, and saves it if asked to. With `--icount` only the half that
+/// repeats is taken.
 ///
 /// # Errors
-/// A machine cannot be started at all.
+/// A machine cannot be started at all, or there is no such row.
 pub fn run(options: &Options, only: Option<&str>, save: bool) -> Result<ExitCode> {
-    let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
-    let mut table = String::from(
-        "| row | unit | Rouse, icount | Linux, icount | ratio | Rouse, plain | Linux, plain | ratio | counted on Rouse, for each |\n",
-    );
-    table += "|---|---|---|---|---|---|---|---|---|\n";
-    print!("{table}");
-    let mut repeatable = Machines::new(&Options { icount: true, ..options.clone() });
-    let mut plain = Machines::new(&Options { icount: false, ..options.clone() });
-    for row in plain.rows()?.iter().filter(|row| wanted(row)) {
-        let counted = repeatable.measure(row);
-        let mut timed = plain.measure(row);
-        for _ in 1..PLAIN_ROUNDS {
-            let again = plain.measure(row);
-            timed = Pair { rouse: better(timed.rouse, again.rouse), linux: better(timed.linux, again.linux) };
-        }
+    let is_wanted = |name: &str| only.is_none_or(|only| name.contains(only));
+    let mut counting = Machines::new(&Options { icount: true, ..options.clone() });
+    let mut timing = (!options.icount).then(|| Machines::new(&Options { icount: false, ..options.clone() }));
+    let rows: Vec<String> = counting.rows()?.into_iter().filter(|row| is_wanted(row)).collect();
+    let mut table = String::new();
+    if !rows.is_empty() {
+        progress::step("starting both kernels; Linux takes its time");
+        start_all([Some(&mut counting), timing.as_mut()].into_iter().flatten());
+        table += &heading();
+        print!("{table}");
+    }
+    for row in &rows {
+        let counted = counting.measure_at_once(row);
+        let timed = timing.as_mut().map(|machines| machines.measure_best(row)).unwrap_or_default();
         let line = line(row, &counted, &timed);
         print!("{line}");
         table += &line;
     }
-    drop((repeatable, plain));
+    drop((counting, timing));
     let mut whole = String::new();
-    if wanted("memory") {
-        for (name, options) in [("Rouse", options.clone()), ("Linux", options.on_linux())] {
-            let figure =
-                memory_of_a_sleeping_thread(&options).map_or_else(|error| short(&error), |kib| format!("{kib:.1} KiB"));
-            writeln!(whole, "- {name}: kernel memory of a sleeping thread: {figure}")?;
+    for (name, measure) in WHOLE.iter().filter(|(name, _)| is_wanted(name)) {
+        if whole.is_empty() {
+            whole += "\n| the whole machine | Rouse | Linux | ratio |\n|---|---|---|---|\n";
+            print!("{whole}");
         }
+        let line = measure(name, &Options { icount: false, ..options.clone() })?;
+        print!("{line}");
+        whole += &line;
     }
-    if wanted("boot") {
-        for (name, options) in [("Rouse", options.clone()), ("Linux", options.on_linux())] {
-            let figure = boot_to_prompt(&options)
-                .map_or_else(|error| short(&error), |time| format!("{:.2} s", time.as_secs_f64()));
-            writeln!(whole, "- {name}: from QEMU's start to the shell's prompt, plain: {figure}")?;
-        }
-    }
-    if wanted("size") {
-        let kernel = std::fs::read(kernel::build(Profile::Fast)?)?;
-        let size = image::loadable(&kernel)?.len();
-        writeln!(whole, "- Rouse: what is loaded of the kernel's file: {:.2} MiB", size as f64 / f64::from(1 << 20))?;
-    }
-    print!("\n{whole}");
+    anyhow::ensure!(!table.is_empty() || !whole.is_empty(), "there is no such row");
     if save {
         let path = paths::workspace().join("docs/benchmarks.md");
         std::fs::create_dir_all(path.parent().context("docs is a folder")?)?;
@@ -90,12 +79,19 @@ pub fn run(options: &Options, only: Option<&str>, save: bool) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
+/// Measures something of a whole machine and makes its line of the table, under this name.
+type MakeLine = fn(&str, &Options) -> Result<String>;
+
+/// What is measured of whole machines.
+const WHOLE: &[(&str, MakeLine)] = &[("memory", sleeping_threads), ("boot", boots), ("size", kernel_sizes)];
+
 fn page(table: &str, whole: &str) -> String {
     format!(
-        "# What Rouse costs beside Linux\n\nMade by `cargo run --release -- bench --save`; the same static binary on both kernels, one CPU, QEMU's TCG, \
-         Debian's Linux. \"icount\" is `-icount shift=0,sleep=off`: one guest instruction is one nanosecond, so the figure counts \
-         instructions and repeats. \"plain\" is the better of two timed runs: an order of magnitude, no more. A ratio below 1 is in \
-         Rouse's favour.\n\n{table}\n{whole}"
+        "# What Rouse costs beside Linux\n\nMade by `cargo run --release -- bench --save`: the same static binary on both kernels, one CPU, \
+         QEMU's TCG, Debian's Linux 6.1. \"icount\" is `-icount shift=0,sleep=off`: one guest instruction is one nanosecond, so the \
+         figure counts instructions and repeats. \"plain\" is the better of two timed runs: an order of magnitude, no more. A ratio \
+         below 1 is in Rouse's favour. The last column is what Rouse's own counters (`/proc/rouse/counters`) rose by for one \
+         operation.\n\n{table}{whole}"
     )
 }
 
@@ -110,6 +106,19 @@ struct Slot {
     guest: Option<Guest>,
 }
 
+/// Starts all machines at once: a start leaves a host's second CPU idle, and Linux's is long.
+fn start_all<'a>(machines: impl Iterator<Item = &'a mut Machines>) {
+    std::thread::scope(|scope| {
+        for slot in machines.flat_map(|machines| [&mut machines.rouse, &mut machines.linux]) {
+            scope.spawn(|| {
+                // One that does not start is tried again, and its failure told, when it is used.
+                let _ = slot.guest();
+                slot.rest();
+            });
+        }
+    });
+}
+
 impl Machines {
     fn new(options: &Options) -> Self {
         let options = Options { timeout: None, ..options.clone() };
@@ -117,13 +126,28 @@ impl Machines {
     }
 
     fn rows(&mut self) -> Result<Vec<String>> {
-        // Linux certainly runs it.
-        let list = self.linux.guest()?.run(&["bench", "--list"])?.text();
+        let list = self.rouse.guest()?.run(&["bench", "--list"])?.text();
+        self.rouse.rest();
         Ok(list.lines().map(str::to_owned).collect())
     }
 
-    fn measure(&mut self, row: &str) -> Pair {
-        Pair { rouse: self.rouse.measure(row), linux: self.linux.measure(row) }
+    /// Both kernels at once: what else the host does changes no count of instructions.
+    fn measure_at_once(&mut self, row: &str) -> Pair {
+        std::thread::scope(|scope| {
+            let linux = scope.spawn(|| self.linux.measure(row));
+            let rouse = self.rouse.measure(row);
+            Pair { rouse, linux: linux.join().ok().flatten() }
+        })
+    }
+
+    /// One kernel after the other, and the best of several rounds.
+    fn measure_best(&mut self, row: &str) -> Pair {
+        let round = |_| Pair { rouse: self.rouse.measure(row), linux: self.linux.measure(row) };
+        let best = |one: Pair, other: Pair| Pair {
+            rouse: better(one.rouse, other.rouse),
+            linux: better(one.linux, other.linux),
+        };
+        (0..PLAIN_ROUNDS).map(round).reduce(best).unwrap_or_default()
     }
 }
 
@@ -135,12 +159,21 @@ impl Slot {
         self.guest.as_mut().context("it was just started")
     }
 
+    /// Keeps a machine that counts instructions from taking the host's time from others.
+    fn rest(&self) {
+        if let Some(guest) = self.guest.as_ref().filter(|_| self.options.icount) {
+            guest.pause();
+        }
+    }
+
     /// One figure; `None`, and a note, if the row cannot be measured there.
     fn measure(&mut self, row: &str) -> Option<Figure> {
         let outcome = self.guest().and_then(|guest| {
             guest.set_time_limit(Duration::from_secs(LIMIT_SECONDS));
+            guest.go_on();
             guest.run(&["bench", row])
         });
+        self.rest();
         let kernel = self.options.kernel.clone();
         match outcome {
             Ok(output) if output.is_success() => parse(&output.text()),
@@ -181,19 +214,34 @@ fn is_bandwidth(unit: &str) -> bool {
     unit.ends_with("/s")
 }
 
+fn heading() -> String {
+    let columns = ["row", "unit", "Rouse, icount", "Linux, icount", "ratio", "Rouse, plain", "Linux, plain", "ratio"];
+    let padded = columns.iter().zip(WIDTHS).map(|(name, width)| format!("| {name:width$} "));
+    let ruler = WIDTHS.iter().map(|width| format!("|{}", "-".repeat(width + 2)));
+    format!("{}| counted on Rouse |\n{}|---|\n", padded.collect::<String>(), ruler.collect::<String>())
+}
+
+/// Of the columns, so that the table can be read as it is printed.
+const WIDTHS: [usize; 8] = [21, 4, 13, 13, 5, 12, 12, 5];
+
 fn line(row: &str, counted: &Pair, timed: &Pair) -> String {
     let all = [&counted.rouse, &counted.linux, &timed.rouse, &timed.linux];
     let unit = all.iter().find_map(|figure| figure.as_ref()).map_or("", |figure| &figure.unit);
     let counters = counted.rouse.as_ref().or(timed.rouse.as_ref()).map_or("", |figure| &figure.counters);
-    format!(
-        "| {row} | {unit} | {} | {} | {} | {} | {} | {} | {counters} |\n",
+    let cells = [
+        row.to_owned(),
+        unit.to_owned(),
         cell(&counted.rouse),
         cell(&counted.linux),
         ratio(counted),
         cell(&timed.rouse),
         cell(&timed.linux),
         ratio(timed),
-    )
+    ];
+    let padded = cells.iter().zip(WIDTHS).enumerate().map(|(column, (text, width))| {
+        if column < 2 { format!("| {text:width$} ") } else { format!("| {text:>width$} ") }
+    });
+    format!("{}| {counters} |\n", padded.collect::<String>())
 }
 
 fn cell(figure: &Option<Figure>) -> String {
@@ -207,13 +255,52 @@ fn ratio(pair: &Pair) -> String {
     format!("{ratio:.2}")
 }
 
+/// A line of the table of whole machines; what could not be measured says why.
+fn whole_line(what: &str, unit: &str, take: impl Fn(&Options) -> Result<f64>, options: &Options) -> String {
+    let figures = [options.clone(), options.on_linux()].map(|options| take(&options));
+    let shown = figures.each_ref().map(|figure| match figure {
+        Ok(value) => format!("{value:.2} {unit}"),
+        Err(error) => short(error),
+    });
+    let ratio = match &figures {
+        [Ok(rouse), Ok(linux)] => format!("{:.2}", rouse / linux),
+        _ => "–".into(),
+    };
+    format!("| {what} | {} | {} | {ratio} |\n", shown[0], shown[1])
+}
+
+fn sleeping_threads(name: &str, options: &Options) -> Result<String> {
+    Ok(whole_line(
+        &format!("{name}: the kernel's, for one more sleeping thread"),
+        "KiB",
+        memory_of_a_sleeping_thread,
+        options,
+    ))
+}
+
+fn boots(name: &str, options: &Options) -> Result<String> {
+    let seconds = |options: &Options| {
+        // The better of two, as in the other table.
+        let (first, second) = (boot_to_prompt(options)?, boot_to_prompt(options)?);
+        Ok(first.min(second).as_secs_f64())
+    };
+    Ok(whole_line(&format!("{name}: from QEMU's start to the shell's prompt, plain"), "s", seconds, options))
+}
+
+fn kernel_sizes(name: &str, _options: &Options) -> Result<String> {
+    let kernel = std::fs::read(kernel::build(Profile::Fast)?)?;
+    let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+    let rouse = mib(image::loadable(&kernel)?.len());
+    Ok(format!("| {name}: the kernel's file without what only a debugger reads | {rouse:.2} MiB | – | – |\n"))
+}
+
 /// KiB of kernel memory for one more sleeping thread: the slope between two counts of threads.
 fn memory_of_a_sleeping_thread(options: &Options) -> Result<f64> {
     const FEW: &str = "2000";
     const MANY: &str = "20000";
     let options = Options { memory: "2G".into(), timeout: Some(LIMIT_SECONDS), ..options.clone() };
     let mut guest = Guest::start(&options)?;
-    // Linux's own limits are lower than what it can do.
+    // Both kernels' own limits are lower than what they can do.
     guest.shell(
         "for limit in kernel/threads-max kernel/pid_max vm/max_map_count; do echo 200000 > /proc/sys/$limit; done",
     )?;
@@ -225,6 +312,7 @@ fn memory_of_a_sleeping_thread(options: &Options) -> Result<f64> {
         Ok((threads, free + own))
     };
     let ((few, before), (many, after)) = (used(FEW)?, used(MANY)?);
+    guest.stop();
     anyhow::ensure!(many - few > 1000.0, "only {many} threads could be started");
     Ok((before - after) / (many - few))
 }

@@ -319,6 +319,24 @@ impl Guest {
         Ok(())
     }
 
+    /// Stops the machine's clock and all else until [`Guest::go_on`]. A machine that counts instructions is never idle: it
+    /// runs from one timer to the next.
+    pub fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets a paused machine go on.
+    pub fn go_on(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        if let Some(qemu) = rustix::process::Pid::from_raw(self.qemu.id() as i32) {
+            // A machine that has ended needs none, and says so when it is next used.
+            let _ = rustix::process::kill_process(qemu, signal);
+        }
+    }
+
     /// Syncs the guest's disks and ends the machine.
     pub fn stop(mut self) {
         const PATIENCE: Duration = Duration::from_secs(10);

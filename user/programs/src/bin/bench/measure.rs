@@ -24,7 +24,8 @@ impl fmt::Display for Figure {
         write!(f, "{:.4} {}", self.value, self.unit)?;
         self.counters
             .iter()
-            .filter(|(_, count)| **count > 0.0)
+            // What shows as 0.00 is the clock's and other tasks' doing.
+            .filter(|(_, count)| **count >= 0.005)
             .try_for_each(|(name, count)| write!(f, " {name}={count:.2}"))
     }
 }
@@ -44,22 +45,48 @@ impl Figure {
 /// # Errors
 /// The operation's own.
 pub fn each(mut operation: impl FnMut() -> io::Result<()>) -> io::Result<Figure> {
-    let mut time = |count: u32| -> io::Result<Duration> {
+    best_batch(|count| {
         let start = Instant::now();
         (0..count).try_for_each(|_| operation())?;
         Ok(start.elapsed())
-    };
+    })
+}
+
+/// Nanoseconds for one `operation`, after each of which `undo` makes the next one possible. Only the operation is timed, so it
+/// must be long beside a look at the clock; the counters count both.
+///
+/// # Errors
+/// The operations' own.
+pub fn each_undone(
+    mut operation: impl FnMut() -> io::Result<()>,
+    mut undo: impl FnMut() -> io::Result<()>,
+) -> io::Result<Figure> {
+    best_batch(|count| {
+        (0..count).try_fold(Duration::ZERO, |total, _| {
+            let start = Instant::now();
+            operation()?;
+            let total = total + start.elapsed();
+            undo()?;
+            Ok(total)
+        })
+    })
+}
+
+/// The figure of the cheapest batch. `time` answers how long so many operations took.
+fn best_batch(mut time: impl FnMut(u32) -> io::Result<Duration>) -> io::Result<Figure> {
     let mut count = 1;
     while time(count)? < LONG_ENOUGH && count < 1 << 24 {
         count *= 2;
     }
-    let before = counters();
+    // What reading the counters itself adds to them is seen between these two.
+    let (earlier, before) = (counters(), counters());
     let mut best = Duration::MAX;
     for _ in 0..BATCHES {
         best = best.min(time(count)?);
     }
     let risen = counters().into_iter().map(|(name, after)| {
-        let rise = after.saturating_sub(before.get(&name).copied().unwrap_or(0));
+        let [earlier, before] = [&earlier, &before].map(|counters| counters.get(&name).copied().unwrap_or(0));
+        let rise = after.saturating_sub(before).saturating_sub(before.saturating_sub(earlier));
         let each = rise as f64 / (f64::from(count) * BATCHES as f64);
         (name, each)
     });

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 /// A process that forks, whose child exits at once, and that waits for it.
@@ -39,15 +40,6 @@ fn install(signal: libc::c_int, handler: libc::sighandler_t, flags: libc::c_int)
     action.sa_flags = flags;
     // SAFETY: the action outlives the call, and the old one is not wanted.
     check(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) })
-}
-
-/// Sends this process SIGUSR1.
-///
-/// # Errors
-/// Those of kill.
-pub fn signal_myself() -> io::Result<()> {
-    // SAFETY: the handler that this program installs does nothing.
-    check(unsafe { libc::kill(libc::getpid(), libc::SIGUSR1) })
 }
 
 /// A page that is read-only, and becomes writable in the handler of the fault that a write to it causes.
@@ -100,7 +92,6 @@ impl GuardedPage {
 /// # Errors
 /// Those of mmap and munmap.
 pub fn map_and_touch(file: Option<&std::fs::File>, length: usize) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
     let (flags, descriptor) = match file {
         Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
         None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
@@ -121,6 +112,35 @@ pub fn map_and_touch(file: Option<&std::fs::File>, length: usize) -> io::Result<
     }
     // SAFETY: exactly the mapping made above, to which no reference exists.
     check(unsafe { libc::munmap(start, length) })
+}
+
+/// Descriptors as select(2) takes them.
+pub struct DescriptorSet {
+    set: libc::fd_set,
+    beyond: libc::c_int,
+}
+
+impl DescriptorSet {
+    /// Those of these files that select(2) can name: the first 1,024.
+    pub fn of(files: &[BorrowedFd<'_>]) -> Self {
+        // SAFETY: all zeros is the empty set.
+        let mut set: libc::fd_set = unsafe { MaybeUninit::zeroed().assume_init() };
+        let numbers = || files.iter().map(AsRawFd::as_raw_fd).filter(|number| (*number as usize) < libc::FD_SETSIZE);
+        // SAFETY: each number lies within the set.
+        numbers().for_each(|number| unsafe { libc::FD_SET(number, &raw mut set) });
+        Self { set, beyond: numbers().max().map_or(0, |last| last + 1) }
+    }
+
+    /// Asks which of them can be read, without waiting.
+    ///
+    /// # Errors
+    /// Those of select.
+    pub fn select(&self) -> io::Result<()> {
+        let mut ready = self.set;
+        let mut at_once = libc::timeval { tv_sec: 0, tv_usec: 0 };
+        // SAFETY: the set and the time outlive the call; the other sets are not wanted.
+        check(unsafe { libc::select(self.beyond, &raw mut ready, ptr::null_mut(), ptr::null_mut(), &raw mut at_once) })
+    }
 }
 
 fn check(answer: libc::c_int) -> io::Result<()> {

@@ -1,12 +1,13 @@
 //! What is measured: one row for each kind of work that programs ask of a kernel.
 
 use crate::child::{CHUNK, Peer, myself};
-use crate::measure::{Figure, bandwidth, each};
+use crate::measure::{Figure, bandwidth, each, each_undone};
 use crate::raw;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open, stat};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
@@ -31,6 +32,7 @@ pub const ROWS: &[Row] = &[
     Row { name: "open-close", measure: open_close },
     Row { name: "poll-1", measure: || poll_files(1) },
     Row { name: "poll-100", measure: || poll_files(100) },
+    Row { name: "select-100", measure: select_files },
     Row { name: "signal-install", measure: || each(raw::install_handler) },
     Row { name: "signal-deliver", measure: signal_deliver },
     Row { name: "protection-fault", measure: protection_fault },
@@ -42,8 +44,10 @@ pub const ROWS: &[Row] = &[
     Row { name: "switch-2", measure: || ring(2) },
     Row { name: "switch-16", measure: || ring(16) },
     Row { name: "pipe-bandwidth", measure: pipe_bandwidth },
+    Row { name: "unix-bandwidth", measure: unix_bandwidth },
     Row { name: "file-reread", measure: file_reread },
-    Row { name: "create-delete", measure: create_delete },
+    Row { name: "file-create", measure: create_files },
+    Row { name: "file-delete", measure: delete_files },
     Row { name: "thread-create-join", measure: thread_create_join },
     Row { name: "fork-exit", measure: || each(raw::fork_and_exit) },
     Row { name: "fork-exec", measure: fork_exec },
@@ -109,9 +113,21 @@ fn poll_files(count: usize) -> io::Result<Figure> {
     each(|| Ok(poll(&mut interests, Some(&AT_ONCE)).map(drop)?))
 }
 
+/// Looks at 100 files, of which the last is ready, with select(2).
+fn select_files() -> io::Result<Figure> {
+    let pipes: Vec<_> = (0..100).map(|_| io::pipe()).collect::<Result<_, _>>()?;
+    if let Some((_, writer)) = pipes.last() {
+        rustix::io::write(writer, &[0])?;
+    }
+    let readers: Vec<_> = pipes.iter().map(|(reader, _)| reader.as_fd()).collect();
+    let readers = raw::DescriptorSet::of(&readers);
+    each(|| readers.select())
+}
+
 fn signal_deliver() -> io::Result<Figure> {
     raw::install_handler()?;
-    each(raw::signal_myself)
+    let myself = rustix::process::getpid();
+    each(|| Ok(rustix::process::kill_process(myself, rustix::process::Signal::USR1)?))
 }
 
 fn protection_fault() -> io::Result<Figure> {
@@ -163,6 +179,22 @@ fn pipe_bandwidth() -> io::Result<Figure> {
     bandwidth(CHUNK, || peer.ask(&chunk))
 }
 
+fn unix_bandwidth() -> io::Result<Figure> {
+    let (mut here, mut there) = UnixStream::pair()?;
+    let drain = std::thread::spawn(move || {
+        let mut chunk = vec![0; CHUNK];
+        while there.read_exact(&mut chunk).and_then(|()| there.write_all(b"k")).is_ok() {}
+    });
+    let chunk = vec![1; CHUNK];
+    let figure = bandwidth(CHUNK, || {
+        here.write_all(&chunk)?;
+        here.read_exact(&mut [0])
+    });
+    drop(here);
+    let _ = drain.join();
+    figure
+}
+
 fn file_reread() -> io::Result<Figure> {
     let file = Temporary::new(1 << 20)?;
     let mut chunk = vec![0; CHUNK];
@@ -175,13 +207,18 @@ fn file_reread() -> io::Result<Figure> {
     })
 }
 
-/// Makes an empty file and removes it again.
-fn create_delete() -> io::Result<Figure> {
-    let path = format!("/tmp/bench-create-{}", std::process::id());
-    each(|| {
-        File::create(&path)?;
-        fs::remove_file(&path)
-    })
+/// Makes empty files; the figure is for one.
+fn create_files() -> io::Result<Figure> {
+    let files = EmptyFiles::new();
+    Ok(each_undone(|| files.create(), || files.delete())?.divided_by(EmptyFiles::COUNT))
+}
+
+fn delete_files() -> io::Result<Figure> {
+    let files = EmptyFiles::new();
+    files.create()?;
+    let figure = each_undone(|| files.delete(), || files.create())?;
+    files.delete()?;
+    Ok(figure.divided_by(EmptyFiles::COUNT))
 }
 
 fn thread_create_join() -> io::Result<Figure> {
@@ -218,5 +255,28 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Names of files that are made and removed in turn.
+struct EmptyFiles {
+    paths: Vec<std::ffi::CString>,
+}
+
+impl EmptyFiles {
+    const COUNT: usize = 100;
+
+    fn new() -> Self {
+        let path = |number| std::ffi::CString::new(format!("/tmp/bench-empty-{number}"));
+        Self { paths: (0..Self::COUNT).flat_map(path).collect() }
+    }
+
+    fn create(&self) -> io::Result<()> {
+        let make = |path| Ok(open(path, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY, Mode::RUSR).map(drop)?);
+        self.paths.iter().try_for_each(make)
+    }
+
+    fn delete(&self) -> io::Result<()> {
+        self.paths.iter().try_for_each(|path| Ok(rustix::fs::unlink(path)?))
     }
 }
