@@ -26,7 +26,7 @@ use core::task::{Poll, Waker};
 
 use abi::{Errno, Result, general};
 use executor::Instant;
-use executor::sync::SpinLock;
+use executor::sync::{SpinGuard, SpinLock};
 
 use super::time;
 use crate::mm::user::UserPtr;
@@ -55,7 +55,9 @@ struct WaiterState {
     waker: Option<Waker>,
 }
 
-type Bucket = SpinLock<BTreeMap<Key, VecDeque<Arc<Waiter>>>>;
+/// The queues of the keys that have waiters.
+type Table = BTreeMap<Key, VecDeque<Arc<Waiter>>>;
+type Bucket = SpinLock<Table>;
 
 /// How many tables the keys are spread over.
 const BUCKETS: usize = 256;
@@ -215,28 +217,112 @@ async fn sleep(thread: &RunningThread, place: &Place, deadline: Option<Instant>)
     .await
 }
 
-/// Wakes up to `wake` waiters of one word and moves up to `requeue` others to another word's queue.
-fn requeue(from: Key, to: Key, wake: usize, requeue: usize) -> Result<usize> {
-    let woken = wake_key(from, wake, u32::MAX);
-    if from == to {
-        return Ok(woken);
+/// FUTEX_REQUEUE, FUTEX_CMP_REQUEUE.
+struct Requeue {
+    from: Key,
+    to: Key,
+    /// Up to so many waiters are woken.
+    wake: usize,
+    /// Up to so many others are moved.
+    most: usize,
+    /// Only if the word at this address holds this value.
+    condition: Option<(usize, u32)>,
+}
+
+/// What became of an attempt to requeue.
+enum Requeued {
+    Done(usize),
+    Differs,
+    Fault,
+}
+
+impl Requeue {
+    /// Under the locks of both queues: nobody who changes one of the two words and then wakes finds waiters in neither.
+    fn attempt(&self, space: &AddressSpace) -> Result<Requeued> {
+        let mut woken = Vec::new();
+        let moved;
+        loop {
+            let waiting = bucket(self.from).lock().get(&self.from).map_or(0, VecDeque::len);
+            woken.try_reserve(waiting.min(self.wake)).map_err(|_| Errno::ENOMEM)?;
+            let mut tables = Tables::lock(self.from, self.to);
+            if let Some((address, expected)) = self.condition {
+                match space.active().load_u32(UserPtr::new(address)) {
+                    None => return Ok(Requeued::Fault),
+                    Some(value) if value != expected => return Ok(Requeued::Differs),
+                    Some(_) => {}
+                }
+            }
+            let Some(mut queue) = tables.from().remove(&self.from) else { return Ok(Requeued::Done(0)) };
+            let wakes = queue.len().min(self.wake);
+            if wakes > woken.capacity() {
+                tables.from().insert(self.from, queue); // more have come meanwhile
+                continue;
+            }
+            woken.extend(queue.drain(..wakes));
+            moved = tables.take_over(self, &mut queue);
+            if !queue.is_empty() {
+                tables.from().insert(self.from, queue);
+            }
+            break;
+        }
+        let count = woken.len();
+        woken.iter().for_each(|waiter| waiter.wake());
+        Ok(Requeued::Done(count + moved?))
     }
-    let mut moved = 0;
-    while moved < requeue {
-        let Some(waiter) = take_one(from, u32::MAX) else { break };
-        let mut table = bucket(to).lock();
-        waiter.state.lock().key = to;
-        let queue = table.entry(to).or_default();
-        if queue.try_reserve(1).is_err() {
-            // No memory to wait there: a spurious wake is what the word's owner must expect anyway.
-            drop(table);
-            waiter.wake();
+}
+
+/// The tables of two keys, locked: always in the order of their addresses, and only once if they are one.
+struct Tables {
+    first: SpinGuard<'static, Table>,
+    second: Option<SpinGuard<'static, Table>>,
+    from_is_first: bool,
+}
+
+impl Tables {
+    fn lock(from: Key, to: Key) -> Tables {
+        let (from, to) = (bucket(from), bucket(to));
+        let from_is_first = core::ptr::from_ref(from) <= core::ptr::from_ref(to);
+        let (first, second) = if from_is_first { (from, to) } else { (to, from) };
+        let is_one = core::ptr::eq(first, second);
+        Tables { first: first.lock(), second: (!is_one).then(|| second.lock()), from_is_first }
+    }
+
+    fn from(&mut self) -> &mut Table {
+        match &mut self.second {
+            Some(second) if !self.from_is_first => second,
+            _ => &mut self.first,
+        }
+    }
+
+    fn to(&mut self) -> &mut Table {
+        match &mut self.second {
+            Some(second) if self.from_is_first => second,
+            _ => &mut self.first,
+        }
+    }
+
+    /// Moves waiters from the head of `queue` to the end of the other word's. Without memory for it they stay.
+    fn take_over(&mut self, request: &Requeue, queue: &mut VecDeque<Arc<Waiter>>) -> Result<usize> {
+        let count = queue.len().min(request.most);
+        if count == 0 {
+            return Ok(0);
+        }
+        if request.from == request.to {
+            return Ok(count); // they are there already
+        }
+        let other = self.to().entry(request.to).or_default();
+        if other.try_reserve(count).is_err() {
+            if other.is_empty() {
+                self.to().remove(&request.to);
+            }
             return Err(Errno::ENOMEM);
         }
-        queue.push_back(waiter);
-        moved += 1;
+        for waiter in queue.drain(..count) {
+            waiter.state.lock().key = request.to;
+            other.push_back(waiter);
+        }
+        Ok(count)
     }
-    Ok(woken + moved)
 }
 
 /// Wakes waiters of a word, shared or private, as the end of a thread does.
@@ -264,7 +350,9 @@ pub fn futex_now(
         general::FUTEX_WAKE_BITSET if value_3 != 0 => value_3,
         _ => return None,
     };
-    Some(key(&thread.space, address, is_private).map(|key| wake_key(key, value as i32 as usize, bits)))
+    // As Linux 6.1 counts: none or fewer is one.
+    let count = (value as i32).max(1) as usize;
+    Some(key(&thread.space, address, is_private).map(|key| wake_key(key, count, bits)))
 }
 
 /// futex(2). `EAGAIN`: the word is not what was expected. `ETIMEDOUT`, `EINTR`, `EINVAL`: misaligned, or no bits. `ENOSYS`: priority
@@ -292,14 +380,17 @@ pub async fn futex(
             if (value as i32) < 0 || (timeout as i32) < 0 {
                 return Err(Errno::EINVAL);
             }
-            if operation & general::FUTEX_CMD_MASK as u32 == general::FUTEX_CMP_REQUEUE {
-                let current: u32 = thread.get(UserPtr::new(address)).await?;
-                if current != value_3 {
-                    return Err(Errno::EAGAIN);
+            let compares = operation & general::FUTEX_CMD_MASK as u32 == general::FUTEX_CMP_REQUEUE;
+            let condition = compares.then_some((address, value_3));
+            loop {
+                let (from, to) = (key(&thread.space, address, is_private)?, key(&thread.space, address_2, is_private)?);
+                let request = Requeue { from, to, wake: value as usize, most: timeout, condition };
+                match request.attempt(&thread.space)? {
+                    Requeued::Done(count) => return Ok(count),
+                    Requeued::Differs => return Err(Errno::EAGAIN),
+                    Requeued::Fault => fault_in(thread, address, Access::Read).await?,
                 }
             }
-            let (from, to) = (key(&thread.space, address, is_private)?, key(&thread.space, address_2, is_private)?);
-            requeue(from, to, value as usize, timeout)
         }
         general::FUTEX_WAKE_OP => wake_op(thread, address, value, timeout, address_2, value_3, is_private).await,
         general::FUTEX_WAKE_BITSET => Err(Errno::EINVAL),
