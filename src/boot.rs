@@ -29,19 +29,21 @@ pub fn start(info: &'static BootInfo) -> ! {
     wall_clock::set(arch::clock::wall_clock_at_boot());
     random::init(); // after the clocks, whose irregularity is part of the seed
     executor::sync::track_lock_order(arch::cpu_id);
-    tasks::init(1);
+    let cpus = arch::smp::possible(tasks::cpu_limit(info.command_line));
+    tasks::init(cpus);
     arch::irq::set_alarm_handler(|| tasks::executor().alarm());
     fs::environment::install(fs::environment::Environment { now: wall_clock::timestamp, devices: &devices::NodeTable });
     devices::prepare(); // before the drivers, who enter their devices there
     devices::start(info.command_line); // spawns the drivers' tasks; they run when the executor does
-    tasks::spawn(Class::Driver, "boot", first_steps(mm::Initrd::take(info), info.command_line));
+    tasks::spawn(Class::Driver, "boot", first_steps(mm::Initrd::take(info), info.command_line, cpus));
     tasks::spawn(Class::Driver, "load average", crate::load::run());
     tasks::spawn(Class::Driver, "reclaim", mm::gate::keep_free());
     arch::start_interrupts();
     tasks::executor().run(arch::cpu_id())
 }
 
-async fn first_steps(archive: Option<mm::Initrd>, command_line: &'static [u8]) {
+async fn first_steps(archive: Option<mm::Initrd>, command_line: &'static [u8], cpus: usize) {
+    arch::smp::start(cpus, tasks::timers(), mm::contiguous_for_ever, tasks::run_other_cpu).await;
     if let Err(errno) = Box::pin(user_space(archive, command_line)).await {
         panic!("no user space: {errno}");
     }
@@ -150,6 +152,7 @@ const OWN_WORDS: &[&[u8]] = &[
     b"loglevel",
     b"ignore_loglevel",
     b"console",
+    b"maxcpus",
     b"audit",
     b"panic",
     b"root",

@@ -2,13 +2,14 @@
 //!
 //! A panic, a double fault or any trap that the kernel did not expect ends here. The report goes to the first serial port, polled,
 //! and through [`set_screen`] to whatever shows text; then the emulator is left with status [`EXIT_STATUS`], or the machine halts. The
-//! code takes no lock and allocates nothing; a second panic while reporting the first halts at once.
+//! code takes no lock and allocates nothing; it stops the other CPUs first, by an interrupt that cannot be masked. A second panic while
+//! reporting the first halts at once.
 //!
 //! Next: `symbols.rs`; `arch/x86_64/power.rs`, which leaves.
 
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use conquer_once::spin::OnceCell;
 
@@ -16,13 +17,15 @@ use crate::arch::backtrace::Frames;
 use crate::arch::stacks::stack_at;
 use crate::arch::trap_entry::TrapFrame;
 use crate::arch::user_context::vector;
-use crate::arch::{power, serial_emergency, symbol_table};
+use crate::arch::{power, serial_emergency, smp, symbol_table};
 use crate::symbols::Symbols;
 
 /// What is written to the emulator's exit device: QEMU ends with twice this plus one.
 pub const EXIT_STATUS: u8 = 0x70;
 
-static REPORTING: AtomicBool = AtomicBool::new(false);
+/// Which CPU reports a panic; [`NOBODY`] if all is well.
+static REPORTER: AtomicUsize = AtomicUsize::new(NOBODY);
+const NOBODY: usize = usize::MAX;
 static SCREEN: OnceCell<fn(&str)> = OnceCell::uninit();
 static LOG_TAIL: OnceCell<LogTail> = OnceCell::uninit();
 
@@ -83,11 +86,22 @@ pub fn unexpected_trap(frame: &TrapFrame, address: u64) -> ! {
 
 fn begin() {
     crate::arch::instructions::disable_interrupts();
+    // Early in boot, when a CPU cannot say yet which it is, there is only one.
+    let here = if smp::online() > 1 { crate::arch::cpu_id() } else { 0 };
     // Relaxed: only one CPU's panic is reported, whichever comes first.
-    if REPORTING.swap(true, Ordering::Relaxed) {
-        serial_emergency::write(b"\nkernel panic while reporting a panic\n");
-        power::exit(EXIT_STATUS);
+    match REPORTER.compare_exchange(NOBODY, here, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => smp::stop_others(),
+        Err(reporter) if reporter == here => {
+            serial_emergency::write(b"\nkernel panic while reporting a panic\n");
+            power::exit(EXIT_STATUS);
+        }
+        Err(_) => power::halt(),
     }
+}
+
+/// Whether some CPU reports a panic: the others stop then.
+pub fn is_under_way() -> bool {
+    REPORTER.load(Ordering::Relaxed) != NOBODY
 }
 
 fn end() -> ! {

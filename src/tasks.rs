@@ -61,9 +61,21 @@ pub fn timers() -> TimerHandle {
     executor().timers()
 }
 
-/// How many CPUs run user threads.
+/// How many CPUs run tasks.
 pub fn cpu_count() -> usize {
     1
+}
+
+/// The life of a CPU other than the boot CPU.
+pub fn run_other_cpu(_cpu: usize) -> ! {
+    arch::power::halt()
+}
+
+/// How many CPUs the command line allows: `maxcpus=N`, as Linux; 0 means 1 as well.
+pub fn cpu_limit(command_line: &[u8]) -> usize {
+    let stated = |word: &[u8]| core::str::from_utf8(word.strip_prefix(b"maxcpus=")?).ok()?.parse::<usize>().ok();
+    let words = command_line.split(|byte| byte.is_ascii_whitespace()).take_while(|word| *word != b"--");
+    words.filter_map(stated).last().unwrap_or(arch::MAX_CPUS).clamp(1, arch::MAX_CPUS)
 }
 
 /// Runs a future of the kernel's own as a task.
@@ -85,4 +97,17 @@ pub fn try_spawn(
     let task = executor().try_spawn(class, name, future).map_err(|_| Errno::ENOMEM)?;
     before(task);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_limits_the_number_of_cpus() {
+        assert_eq!(cpu_limit(b"quiet maxcpus=3 -- maxcpus=7"), 3);
+        assert_eq!(cpu_limit(b"maxcpus=0"), 1);
+        assert_eq!(cpu_limit(b"maxcpus=1000 x"), arch::MAX_CPUS);
+        assert_eq!(cpu_limit(b"maxcpus=x"), arch::MAX_CPUS);
+    }
 }

@@ -58,6 +58,12 @@ pub fn init(info: &BootInfo) {
     page_table::init();
 }
 
+/// So many contiguous frames full of zeros, which are never given back: their physical address.
+pub fn contiguous_for_ever(frames: u64) -> Option<u64> {
+    use drivers::hw::PageSource;
+    FRAMES.allocate_contiguous(usize::try_from(frames).ok()?).map(|address| address.0)
+}
+
 /// Where memory is, in frames: for /proc/meminfo and sysinfo(2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Statistics {

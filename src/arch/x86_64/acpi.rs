@@ -206,6 +206,8 @@ fn read(tables: &AcpiTables<Memory>) -> Platform {
 impl Platform {
     fn note(&mut self, entry: Entry) {
         match entry {
+            // A CPU may be told of twice, by its APIC's number and by its x2APIC's.
+            Entry::Cpu(id) if self.cpus().contains(&id) => {}
             Entry::Cpu(id) => push(&mut self.cpus, &mut self.cpu_count, id),
             Entry::IoApic { address, first } => push(&mut self.io_apics, &mut self.io_apic_count, (address, first)),
             Entry::Override { isa, global, signal } => {

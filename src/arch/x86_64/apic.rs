@@ -49,6 +49,9 @@ const DIVIDE_BY_1: u32 = 0b1011;
 const SOFTWARE_ENABLE: u32 = 1 << 8;
 const PENDING: u32 = 1 << 12;
 const PHYSICAL_FIXED_ASSERT: u32 = 1 << 14;
+const INIT: u32 = 5 << 8 | 1 << 14;
+const START_UP: u32 = 6 << 8 | 1 << 14;
+const NMI: u32 = 4 << 8 | 1 << 14;
 
 #[derive(Clone, Copy)]
 enum Access {
@@ -139,9 +142,13 @@ pub(super) fn start_measuring() -> impl Fn() -> u32 {
     move || apic.map_or(0, |apic| u32::MAX - apic.read(register::CURRENT_COUNT))
 }
 
-/// Says how fast the timer counts, and lets it ring from now on.
-pub(super) fn start_timer(scale: TickScale) {
+/// Says how fast the timers of all CPUs count.
+pub(super) fn set_timer_scale(scale: TickScale) {
     let _ = TIMER_SCALE.try_init_once(|| scale);
+}
+
+/// Lets the executing CPU's timer ring from now on.
+pub(super) fn start_timer() {
     let Some(apic) = access() else { return };
     apic.write(register::INITIAL_COUNT, 0);
     let mode = if uses_tsc_deadline() { DEADLINE_MODE } else { 0 };
@@ -186,6 +193,21 @@ pub fn send_kick(cpu: usize) {
     if let Some(apic_id) = super::cpu::apic_id_of(cpu) {
         send(apic_id, PHYSICAL_FIXED_ASSERT | u32::from(KICK_VECTOR));
     }
+}
+
+/// Resets a CPU: it waits for a start-up message then.
+pub(super) fn send_init(apic_id: u32) {
+    send(apic_id, INIT);
+}
+
+/// Lets a CPU that was reset begin, in real mode, at the page of this number.
+pub(super) fn send_start_up(apic_id: u32, page: u8) {
+    send(apic_id, START_UP | u32::from(page));
+}
+
+/// Interrupts another CPU even if it has interrupts off. For a panic.
+pub(super) fn send_nmi(apic_id: u32) {
+    send(apic_id, NMI);
 }
 
 fn send(apic_id: u32, command: u32) {

@@ -240,6 +240,23 @@ fn map_ram(tables: &mut Tables, map: &MemoryMap, image: &ImageLayout, bump: &mut
     Some(())
 }
 
+/// Maps the stacks of another CPU. `frames` gives so many contiguous, zeroed pages, for ever; `None` if it does.
+pub(super) fn map_stacks(cpu: u64, frames: &mut dyn FnMut(u64) -> Option<u64>) -> Option<()> {
+    struct Fresh<'a>(&'a mut dyn FnMut(u64) -> Option<u64>);
+    impl TableSource for Fresh<'_> {
+        fn table(&mut self) -> Option<u64> {
+            (self.0)(1)
+        }
+    }
+    for kind in KINDS {
+        let memory = frames(kind.size() / PAGE_SIZE)?;
+        let mut guard = DEVICE_WINDOW.lock();
+        let tables = &mut guard.as_mut()?.tables;
+        tables.map(kind.bottom(cpu), memory, kind.size(), Access::ReadWrite, &mut Fresh(frames))?;
+    }
+    Some(())
+}
+
 static KERNEL_ROOT: OnceCell<u64> = OnceCell::uninit();
 
 /// Physical address of the kernel's own root table, whose entries 256 to 511 every address space shares.

@@ -67,7 +67,8 @@ pub(super) fn init() {
         _ => Source::Tsc,
     };
     let _ = CLOCK.try_init_once(|| Clock { source, tsc: TickScale::from_hz(tsc_hz), tsc_at_boot, wall_at_boot });
-    apic::start_timer(TickScale::from_hz(apic_hz));
+    apic::set_timer_scale(TickScale::from_hz(apic_hz));
+    apic::start_timer();
 }
 
 /// Whether the counter runs on whatever the CPU does: it says so, or a hypervisor sees to it.

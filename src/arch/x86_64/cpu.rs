@@ -78,22 +78,7 @@ struct BootCpu(UnsafeCell<Cpu>);
 // SAFETY: only the boot CPU reaches its own record: `with_cpu` goes through GS, and `init_boot_cpu` runs once, alone.
 unsafe impl Sync for BootCpu {}
 
-static BOOT_CPU: BootCpu = BootCpu(UnsafeCell::new(Cpu {
-    this: Cell::new(core::ptr::null()),
-    kernel_stack: Cell::new(0),
-    context: Cell::new(core::ptr::null_mut()),
-    scratch: Cell::new(0),
-    traps: Cell::new(0),
-    id: Cell::new(0),
-    apic_id: Cell::new(0),
-    last_context: Cell::new(core::ptr::null()),
-    loaded_fs_base: Cell::new(0),
-    loaded_gs_base: Cell::new(0),
-    vector_owner: Cell::new(0),
-    alarm_rang: Cell::new(false),
-    gdt: UnsafeCell::new(Gdt::new()),
-    task_state: UnsafeCell::new(TaskState::new()),
-}));
+static BOOT_CPU: BootCpu = BootCpu(UnsafeCell::new(Cpu::new()));
 
 #[repr(C, align(16))]
 struct Idt(UnsafeCell<[Gate; 256]>);
@@ -110,6 +95,26 @@ struct TablePointer {
 }
 
 impl Cpu {
+    /// The record of a CPU that does not run yet.
+    pub(super) const fn new() -> Cpu {
+        Cpu {
+            this: Cell::new(core::ptr::null()),
+            kernel_stack: Cell::new(0),
+            context: Cell::new(core::ptr::null_mut()),
+            scratch: Cell::new(0),
+            traps: Cell::new(0),
+            id: Cell::new(0),
+            apic_id: Cell::new(0),
+            last_context: Cell::new(core::ptr::null()),
+            loaded_fs_base: Cell::new(0),
+            loaded_gs_base: Cell::new(0),
+            vector_owner: Cell::new(0),
+            alarm_rang: Cell::new(false),
+            gdt: UnsafeCell::new(Gdt::new()),
+            task_state: UnsafeCell::new(TaskState::new()),
+        }
+    }
+
     /// Its number: 0 is the one that booted.
     pub fn id(&self) -> usize {
         self.id.get()
@@ -147,9 +152,28 @@ pub fn init_boot_cpu(features: &CpuFeatures) {
     // SAFETY: runs once, alone, with interrupts off: nothing else refers to the record or to the table of gates.
     unsafe {
         fill_idt(&mut *IDT.0.get());
-        load(&mut *BOOT_CPU.0.get(), 0, features);
+        load(&mut *BOOT_CPU.0.get(), 0, features.apic_id, features);
     }
     set_protection(features);
+}
+
+/// The same for the executing CPU, which is another one; it is taken to be like the boot CPU.
+///
+/// # Safety
+/// `cpu` belongs to this CPU alone; it was called with interrupts off, once, and the stacks of CPU `id` are mapped.
+pub(super) unsafe fn init_other_cpu(cpu: &'static mut Cpu, id: usize, features: &CpuFeatures) {
+    // SAFETY: the caller's promise.
+    unsafe { load(cpu, id, 0, features) };
+    set_protection(features);
+}
+
+/// Says what the executing CPU's local APIC is called, once that can be asked.
+pub(super) fn set_apic_id(apic_id: u32) {
+    with_cpu(|cpu| {
+        cpu.apic_id.set(apic_id);
+        // Relaxed: read by other CPUs only after they were told of this one.
+        APIC_IDS[cpu.id()].store(apic_id, Ordering::Relaxed);
+    });
 }
 
 fn fill_idt(idt: &mut [Gate; 256]) {
@@ -174,11 +198,11 @@ fn fill_idt(idt: &mut [Gate; 256]) {
 ///
 /// # Safety
 /// `cpu` lives for ever and belongs to the executing CPU alone; interrupts are off; the stacks of CPU `id` are mapped.
-unsafe fn load(cpu: &'static mut Cpu, id: usize, features: &CpuFeatures) {
+unsafe fn load(cpu: &'static mut Cpu, id: usize, apic_id: u32, features: &CpuFeatures) {
     cpu.id.set(id);
-    cpu.apic_id.set(features.apic_id);
+    cpu.apic_id.set(apic_id);
     // Relaxed: read by other CPUs only after they were told of this one.
-    APIC_IDS[id].store(features.apic_id, Ordering::Relaxed);
+    APIC_IDS[id].store(apic_id, Ordering::Relaxed);
     cpu.task_state.get_mut().set_stacks(id as u64);
     let task_state = cpu.task_state.get() as u64;
     cpu.gdt.get_mut().set_task_state(task_state);

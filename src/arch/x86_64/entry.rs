@@ -185,6 +185,7 @@ boot_long_mode:
 
     .section .boot.bss, "aw", @nobits
     .balign 4096
+    .global boot_root
 boot_root:          .skip 4096
 boot_low_pointers:  .skip 4096
 boot_high_pointers: .skip 4096

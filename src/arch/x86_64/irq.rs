@@ -111,8 +111,11 @@ fn serve(line: &Line) {
     apic::end_of_interrupt();
 }
 
-/// Serves an NMI: nothing here sends any, so it is the machine complaining.
+/// Serves an NMI: another CPU reports a panic, and this one stops; or else the machine complains.
 pub(super) fn non_maskable() {
+    if crate::panic::is_under_way() {
+        super::power::halt();
+    }
     with_cpu(|cpu| log::error!("NMI on CPU {}", cpu.id()));
 }
 

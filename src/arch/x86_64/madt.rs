@@ -65,9 +65,9 @@ pub fn entries(table: &[u8]) -> impl Iterator<Item = Entry> {
 }
 
 fn decode(entry: &[u8]) -> Option<Entry> {
+    // Bit 1 says that the CPU may be plugged in later: it is not there now.
     const ENABLED: u32 = 1;
-    const ONLINE_CAPABLE: u32 = 2;
-    let can_run = |flags: u32| flags & (ENABLED | ONLINE_CAPABLE) != 0;
+    let can_run = |flags: u32| flags & ENABLED != 0;
     match entry[0] {
         0 => can_run(u32_at(entry, 4)?).then_some(Entry::Cpu((*entry.get(3)?).into())),
         1 => Some(Entry::IoApic { address: u32_at(entry, 4)?.into(), first: u32_at(entry, 8)? }),

@@ -77,6 +77,8 @@ mod reference;
 #[cfg(target_os = "none")]
 pub mod serial_emergency;
 #[cfg(target_os = "none")]
+pub mod smp;
+#[cfg(target_os = "none")]
 mod trap;
 #[cfg(target_os = "none")]
 pub mod trap_entry;
