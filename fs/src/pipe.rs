@@ -8,7 +8,8 @@
 //! something is left, the one who was woken wakes the next.
 //!
 //! The two ends are [`PipeEnd`]s. A FIFO is the same: its inode leads to the pipe while somebody has it open, and
-//! [`FileOps::try_open`] waits for the other side.
+//! [`FileOps::try_open`] waits for the other side. A pipe without a name that is opened again, through `/proc/PID/fd`, waits for
+//! nobody: its other side may have come and gone, and what it wrote is still to be read.
 //!
 //! Next: `locks.rs`. Exercise: why must a reader that leaves bytes behind wake another?
 
@@ -38,6 +39,7 @@ pub const PIPE_MAX_SIZE: usize = 1 << 20;
 /// A queue of bytes between writers and readers.
 pub struct Pipe {
     source: &'static dyn PageSource,
+    is_fifo: bool,
     state: SpinLock<State>,
     readable: WaitQueue,
     writable: WaitQueue,
@@ -143,10 +145,11 @@ impl State {
 }
 
 impl Pipe {
-    /// An empty pipe whose pages come from `source`.
+    /// An empty pipe without a name, whose pages come from `source`.
     pub fn new(source: &'static dyn PageSource) -> Pipe {
         Pipe {
             source,
+            is_fifo: false,
             state: SpinLock::new(State {
                 buffers: VecDeque::new(),
                 spare: None,
@@ -166,7 +169,7 @@ impl Pipe {
     pub fn of_fifo(inode: &Arc<dyn Inode>, source: &'static dyn PageSource) -> Arc<Pipe> {
         inode.core().with_extras(|extras| {
             extras.pipe.upgrade().unwrap_or_else(|| {
-                let pipe = Arc::new(Pipe::new(source));
+                let pipe = Arc::new(Pipe { is_fifo: true, ..Pipe::new(source) });
                 extras.pipe = Arc::downgrade(&pipe);
                 pipe
             })
@@ -212,7 +215,7 @@ pub struct PipeEnd {
     pipe: Arc<Pipe>,
     reads: bool,
     writes: bool,
-    /// For a FIFO's open: does not wait for the other side.
+    /// Does not wait for the other side when it is opened.
     is_open_at_once: bool,
     /// How many of the other side there had been when this end came.
     others_before: u32,
@@ -224,12 +227,12 @@ impl PipeEnd {
     ///
     /// # Errors
     ///
-    /// `ENXIO`: only for writing, without waiting, and nobody reads.
+    /// `ENXIO`: a FIFO, only for writing, without waiting, and nobody reads.
     fn open(pipe: Arc<Pipe>, flags: OpenFlags, number: u64) -> Result<PipeEnd> {
         let (reads, writes) = (flags.can_read(), flags.can_write());
         let others_before = {
             let mut state = pipe.state.lock();
-            if flags.contains(OpenFlags::NONBLOCK) && !reads && state.readers == 0 {
+            if pipe.is_fifo && flags.contains(OpenFlags::NONBLOCK) && !reads && state.readers == 0 {
                 return Err(Errno::ENXIO);
             }
             let before = if reads { state.writers_ever } else { state.readers_ever };
@@ -242,7 +245,7 @@ impl PipeEnd {
         };
         pipe.readable.wake_all();
         pipe.writable.wake_all();
-        let is_open_at_once = flags.contains(OpenFlags::NONBLOCK) || (reads && writes);
+        let is_open_at_once = !pipe.is_fifo || flags.contains(OpenFlags::NONBLOCK) || (reads && writes);
         Ok(PipeEnd { pipe, reads, writes, is_open_at_once, others_before, number })
     }
 

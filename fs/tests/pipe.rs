@@ -261,3 +261,16 @@ fn without_waiting_a_fifo_opens_to_read_but_not_to_write() {
     write(&both, b"self").expect("room");
     assert_eq!(read(&both, 4), Ok(b"self".to_vec()));
 }
+
+#[test]
+fn a_pipe_without_a_name_opens_again_though_its_writer_has_come_and_gone() {
+    let (reader, writer) = ends(pages());
+    write(&writer, b"left behind").expect("room");
+    drop(writer);
+    // What /proc/PID/fd/N does.
+    let inode = reader.inode.clone().expect("pipes have one");
+    let again = inode.open(OpenFlags::empty()).expect("may be read").expect("pipes open themselves");
+    assert_eq!(again.try_open(), Ok(()), "bash's <(…) would wait for ever");
+    let again = OpenFile::new(again, None, None, OpenFlags::empty());
+    assert_eq!((read(&again, 20), read(&again, 20)), (Ok(b"left behind".to_vec()), Ok(vec![])));
+}
