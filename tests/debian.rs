@@ -73,7 +73,7 @@ fn git_and_sqlite_keep_their_files() {
         &[
             "export HOME=/tmp GIT_AUTHOR_DATE=@1700000000 GIT_COMMITTER_DATE=@1700000000; cd /tmp && rm -rf g && git init -q g && cd g && git config user.name n && git config user.email e && echo one > f && git add f && git commit -qm first && git log --format='%H %s' && git status --short && git checkout -qb b && echo two >> f && git commit -qam second && git checkout -q - && git merge -q b && git log --oneline | wc -l && git diff HEAD~1 && git clone -q . ../g2 && git -C ../g2 fsck && git gc -q && git count-objects -v | head -n 4; rm -rf /tmp/g2",
             "cd /tmp && rm -f d.db && sqlite3 d.db 'create table t(x); insert into t values (1),(2); select sum(x) from t;' && sqlite3 d.db 'pragma integrity_check'",
-            "cd /tmp && sqlite3 d.db 'pragma journal_mode=wal; begin; insert into t select value from generate_series(1,1000); commit; create index i on t(x); select count(*), max(x) from t' && ls d.db && sqlite3 d.db .dump | wc -l; (echo 'begin immediate;'; sleep 2) | sqlite3 d.db & sleep 1; sqlite3 d.db 'insert into t values (1)'; wait",
+            "cd /tmp && sqlite3 d.db 'pragma journal_mode=wal; begin; insert into t select value from generate_series(1,1000); commit; create index i on t(x); select count(*), max(x) from t' && ls d.db && sqlite3 d.db .dump | wc -l; rm -f locked tried; (echo 'begin immediate;'; echo '.shell touch locked'; until [ -e tried ]; do sleep .2; done) | sqlite3 d.db & until [ -e locked ]; do sleep .2; done; sqlite3 d.db 'insert into t values (1)'; touch tried; wait",
         ],
     );
 }

@@ -36,6 +36,10 @@ pub const LINKER: Need = Need { file: "cc", package: "gcc" };
 pub const STATIC_LIBC: Need = Need { file: "/usr/lib/x86_64-linux-gnu/libc.a", package: "libc6-dev" };
 /// What makes ext4 images.
 pub const MKE2FS: Need = Need { file: "mke2fs", package: "e2fsprogs" };
+/// What `tar` needs for sources.
+pub const XZ: Need = Need { file: "xz", package: "xz-utils" };
+/// What `tar` needs for older sources.
+pub const BZIP2: Need = Need { file: "bzip2", package: "bzip2" };
 /// What makes a Debian root.
 pub const MMDEBSTRAP: Need = Need { file: "mmdebstrap", package: "mmdebstrap" };
 /// UEFI firmware for QEMU.
@@ -191,6 +195,61 @@ fn download(package: &str, into: &Path) -> Result<PathBuf> {
     }
     let file = fs::read_dir(into)?.filter_map(Result::ok).map(|entry| entry.path());
     file.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb")).context("apt left no package")
+}
+
+/// Downloads the source that a package was built from and unpacks its original archive, unless that was done before; answers the
+/// folder, with Debian's own additions in its folder `debian`. Debian's patches are not applied.
+///
+/// A person's apt need not know sources, so it is run with lists of its own here, made of the archives that it is configured
+/// with; it checks what it downloads, signature and all, as always.
+///
+/// # Errors
+/// There is no apt, it knows no such source, or the archives are damaged.
+pub fn source(package: &str) -> Result<PathBuf> {
+    ensure(&[XZ, BZIP2])?;
+    let folder = paths::made("packages")?.join(format!("{package}-source"));
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if folder.exists() {
+        return Ok(folder);
+    }
+    progress::step(&format!("downloading the source of {package}"));
+    let work = paths::draft_of(&folder);
+    let (lists, draft) = (work.join("lists"), work.join("source"));
+    for folder in [&lists.join("partial"), &draft] {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(work.join("sources.list"), archives_of_sources()?)?;
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.current_dir(&work).args(["-o", "APT::Sandbox::User=root", "-o", "Dir::Etc::SourceParts=/dev/null"]);
+        // A cache in a file is the system's, and only root may write it.
+        command.args(["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]);
+        command.arg("-o").arg(format!("Dir::Etc::SourceList={}", work.join("sources.list").display()));
+        command.arg("-o").arg(format!("Dir::State::Lists={}", lists.display()));
+        run_quietly(command.args(arguments))
+    };
+    apt(&["update"])?;
+    apt(&["source", "--download-only", package])?;
+    for (end, into) in [(".orig.tar", &draft), (".debian.tar", &draft.join("debian"))] {
+        let mut files = fs::read_dir(&work)?.filter_map(Result::ok).map(|entry| entry.path());
+        let archive = files.find(|path| path.to_string_lossy().contains(end));
+        let archive = archive.with_context(|| format!("the source of {package} has no {end}"))?;
+        fs::create_dir_all(into)?;
+        run_quietly(Command::new("tar").args(["--strip-components=1", "-xf"]).arg(archive).arg("-C").arg(into))?;
+    }
+    fs::rename(&draft, &folder)?;
+    fs::remove_dir_all(&work)?;
+    Ok(folder)
+}
+
+/// The lines of a `sources.list` that name the sources of Debian's archives in use.
+fn archives_of_sources() -> Result<String> {
+    let format = "$(ORIGIN)\t$(REPO_URI) $(RELEASE) $(COMPONENT)";
+    let said = run_quietly(Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]))?;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let lines: BTreeSet<String> =
+        said.lines().filter_map(|line| line.strip_prefix("Debian\t")).map(|archive| format!("deb-src {archive}\n")).collect();
+    Ok(lines.into_iter().collect())
 }
 
 /// The one package that another depends on whose name begins with `prefix`.
