@@ -1,4 +1,5 @@
-//! What the tool says of itself: on standard error, one line for each thing done, nothing for what was there already.
+//! What the tool says of itself: on standard error, one line for each thing done, nothing for what was there already; in colour only
+//! on a terminal that has it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,13 +8,13 @@ static QUIET: AtomicBool = AtomicBool::new(false);
 /// Says what is being done, if that takes a noticeable time or changes something.
 pub fn step(what: &str) {
     if !QUIET.load(Ordering::Relaxed) {
-        eprintln!("   \x1b[32m…\x1b[0m {what}");
+        anstream::eprintln!("   \x1b[32m…\x1b[0m {what}");
     }
 }
 
 /// Says something that the person should know.
 pub fn note(what: &str) {
-    eprintln!("   \x1b[33m!\x1b[0m {what}");
+    anstream::eprintln!("   \x1b[33m!\x1b[0m {what}");
 }
 
 /// Leaves out the steps from now on: for tests, whose output is read by others.
