@@ -15,7 +15,7 @@ use crate::arch::{self, BootInfo};
 use crate::process::fd_table::FdTable;
 use crate::process::limits::{Limits, UNLIMITED};
 use crate::process::spawn::{SpawnOptions, spawn};
-use crate::{devices, filesystems, log, mm, panic, random, tasks, wall_clock};
+use crate::{devices, filesystems, log, mm, panic, random, tasks, vdso, wall_clock};
 
 /// Brings the system up and runs it for ever. Called once, on the boot CPU, with its final page tables and interrupts off.
 pub fn start(info: &'static BootInfo) -> ! {
@@ -27,6 +27,7 @@ pub fn start(info: &'static BootInfo) -> ! {
     arch::init_devices(); // interrupt controllers and clocks, which ACPI's tables describe: needs the heap
     log::set_clock(|| arch::clock::now().as_nanos());
     wall_clock::set(arch::clock::wall_clock_at_boot());
+    vdso::init(); // after the clocks, whose rates it tells to programs
     random::init(); // after the clocks, whose irregularity is part of the seed
     executor::sync::track_lock_order(arch::cpu_id);
     let cpus = arch::smp::possible(tasks::cpu_limit(info.command_line));

@@ -44,4 +44,6 @@ pub mod syscall;
 pub mod tasks;
 pub mod tty;
 #[cfg(target_os = "none")]
+pub mod vdso;
+#[cfg(target_os = "none")]
 pub mod wall_clock;

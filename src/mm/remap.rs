@@ -15,7 +15,7 @@ impl AddressSpace {
     ///
     /// # Errors
     ///
-    /// `EINVAL`: bad addresses, lengths or flags. `EFAULT`: the old range is not one mapping. `ENOMEM`: no room, no memory, or over a limit.
+    /// `EINVAL`: bad addresses, lengths or flags, or a part of the vDSO. `EFAULT`: the old range is not one mapping, or the vDSO were to grow. `ENOMEM`: no room, no memory, or over a limit.
     /// `EAGAIN`: over `RLIMIT_MEMLOCK`.
     pub fn remap(&self, old: usize, old_len: usize, new_len: usize, flags: u32, to: usize) -> Result<usize, Errno> {
         let (may_move, is_fixed) = (flags & general::MREMAP_MAYMOVE != 0, flags & general::MREMAP_FIXED != 0);
@@ -47,7 +47,12 @@ impl AddressSpace {
             return Err(Errno::EINVAL);
         }
         if vma.flags.contains(VmaFlags::SPECIAL) {
-            return Err(Errno::EFAULT);
+            if new_len > old_len {
+                return Err(Errno::EFAULT);
+            }
+            if keeps_old || source != vma.range() || new_len != old_len {
+                return Err(Errno::EINVAL);
+            }
         }
         // What is to be added is checked as a mapping of its own.
         let part = |start: usize, len: usize| Vma { start, end: start + len, ..vma.clone() };

@@ -47,7 +47,7 @@ bitflags! {
         const DONT_DUMP = 1 << 7;
         /// It may be larger than memory (`MAP_NORESERVE`).
         const NO_RESERVE = 1 << 8;
-        /// It cannot be moved, grown or unmapped in part: the vDSO.
+        /// The kernel's own pages: it cannot grow, and moves only as a whole. The vDSO.
         const SPECIAL = 1 << 9;
     }
 }

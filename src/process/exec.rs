@@ -126,7 +126,7 @@ impl RunningThread {
             ids: [credentials.uid, credentials.euid, credentials.gid, credentials.egid],
             is_secure,
             capabilities: arch::hardware_capabilities(),
-            vdso: 0, // there is none yet: the C library makes system calls instead
+            vdso: load::vdso(self, &space)?,
             signal_stack: arch::smallest_signal_stack() as u64,
             random: crate::random::bytes(),
         };

@@ -156,6 +156,16 @@ async fn map(space: &Arc<AddressSpace>, file: &Arc<MappedFile>, segment: &Segmen
     Ok(())
 }
 
+/// Maps the vDSO; returns where its ELF header is, or 0 if there is none.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub fn vdso(thread: &RunningThread, space: &AddressSpace) -> Result<u64> {
+    let is_random = thread.personality & ADDR_NO_RANDOMIZE == 0;
+    crate::vdso::map(space, is_random.then(crate::random::number))
+}
+
 /// Maps the stack; returns the address behind it, moved a little by chance.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ use super::acpi::platform;
 use super::cpu_features::cpu_features;
 use super::instructions::{rdtsc, rdtsc_ordered};
 use super::reference::{Hpet, Reference};
-use super::tsc_scale::{SHIFT, TickScale, rate};
+use super::tsc_scale::{TickScale, TscParameters, rate};
 use super::{apic, rtc};
 
 /// How long the counter is compared with a timer.
@@ -37,17 +37,6 @@ enum Source {
 }
 
 static CLOCK: OnceCell<Clock> = OnceCell::uninit();
-
-/// What the vDSO needs to tell the time as the kernel does: `(rdtsc - tsc_at_boot) * multiplier >> shift` nanoseconds since boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TscParameters {
-    /// The counter at boot.
-    pub tsc_at_boot: u64,
-    /// Nanoseconds a tick, shifted.
-    pub multiplier: u64,
-    /// By how much.
-    pub shift: u32,
-}
 
 /// Measures the counter and the local APIC's timer, and starts the clock.
 pub(super) fn init() {
@@ -172,7 +161,7 @@ pub fn is_tsc() -> bool {
 /// How the counter becomes a time; `None` where the clock is another one.
 pub fn tsc_parameters() -> Option<TscParameters> {
     let clock = CLOCK.try_get().ok().filter(|_| is_tsc())?;
-    Some(TscParameters { tsc_at_boot: clock.tsc_at_boot, multiplier: clock.tsc.multiplier, shift: SHIFT })
+    Some(TscParameters { tsc_at_boot: clock.tsc_at_boot, multiplier: clock.tsc.multiplier })
 }
 
 /// The counter's value at a time since boot.

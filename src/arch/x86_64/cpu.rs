@@ -206,6 +206,7 @@ unsafe fn load(cpu: &'static mut Cpu, id: usize, apic_id: u32, features: &CpuFea
     cpu.task_state.get_mut().set_stacks(id as u64);
     let task_state = cpu.task_state.get() as u64;
     cpu.gdt.get_mut().set_task_state(task_state);
+    cpu.gdt.get_mut().set_cpu_number(id as u64);
     let gdt = TablePointer { limit: size_of::<Gdt>() as u16 - 1, base: cpu.gdt.get() as u64 };
     let idt = TablePointer { limit: size_of::<[Gate; 256]>() as u16 - 1, base: IDT.0.get() as u64 };
     let this: *const Cpu = cpu;

@@ -20,20 +20,24 @@ pub const USER_DATA: u16 = 0x2b;
 pub const USER_CODE: u16 = 0x33;
 /// The task state segment.
 pub const TASK_STATE: u16 = 0x40;
+/// A segment that nobody uses: its limit is the CPU's number, which ring 3 may ask for (LSL), with its privilege level.
+pub const CPU_NUMBER: u16 = 0x7b;
 
 const KERNEL_CODE_DESCRIPTOR: u64 = 0x00af_9b00_0000_ffff;
 const KERNEL_DATA_DESCRIPTOR: u64 = 0x00cf_9300_0000_ffff;
 const USER_DATA_DESCRIPTOR: u64 = 0x00cf_f300_0000_ffff;
 const USER_CODE_DESCRIPTOR: u64 = 0x00af_fb00_0000_ffff;
+/// Ring 3, read-only data, limit 0.
+const CPU_NUMBER_DESCRIPTOR: u64 = 0x0040_f100_0000_0000;
 
 /// The global descriptor table of one CPU.
 #[repr(C, align(16))]
-pub struct Gdt([u64; 10]);
+pub struct Gdt([u64; 16]);
 
 impl Gdt {
     /// The table with everything but the task state segment.
     pub const fn new() -> Gdt {
-        let mut table = [0; 10];
+        let mut table = [0; 16];
         table[(KERNEL_CODE / 8) as usize] = KERNEL_CODE_DESCRIPTOR;
         table[(KERNEL_DATA / 8) as usize] = KERNEL_DATA_DESCRIPTOR;
         table[(USER_DATA / 8) as usize] = USER_DATA_DESCRIPTOR;
@@ -46,6 +50,11 @@ impl Gdt {
         let [low, high] = task_state_descriptor(address, size_of::<TaskState>() as u64 - 1);
         self.0[(TASK_STATE / 8) as usize] = low;
         self.0[(TASK_STATE / 8) as usize + 1] = high;
+    }
+
+    /// Enters the CPU's number, as the limit of [`CPU_NUMBER`]: 12 bits, as Linux has it.
+    pub const fn set_cpu_number(&mut self, cpu: u64) {
+        self.0[(CPU_NUMBER / 8) as usize] = CPU_NUMBER_DESCRIPTOR | cpu & 0xfff;
     }
 }
 
@@ -164,7 +173,7 @@ mod tests {
     fn the_structures_have_the_sizes_that_the_cpu_knows() {
         assert_eq!(size_of::<TaskState>(), 104);
         assert_eq!(size_of::<Gate>(), 16);
-        assert_eq!(size_of::<Gdt>(), 80);
+        assert_eq!(size_of::<Gdt>(), 128);
     }
 
     #[test]
@@ -172,6 +181,16 @@ mod tests {
         assert_eq!(SYSRET_BASE + 16, USER_CODE);
         assert_eq!(SYSRET_BASE + 8, USER_DATA);
         assert_eq!(KERNEL_CODE + 8, KERNEL_DATA);
+    }
+
+    #[test]
+    fn the_cpu_number_is_the_limit_of_a_segment_that_ring_three_may_look_at() {
+        let mut table = Gdt::new();
+        table.set_cpu_number(5);
+        let descriptor = table.0[usize::from(CPU_NUMBER / 8)];
+        assert_eq!(descriptor & 0xffff | descriptor >> 32 & 0xf_0000, 5);
+        assert_eq!(descriptor >> 40 & 0xff, 0xf1, "present, ring 3, read-only data, accessed");
+        assert_eq!(descriptor >> 55 & 1, 0, "the limit counts bytes");
     }
 
     #[test]

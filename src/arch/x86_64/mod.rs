@@ -18,6 +18,7 @@ pub mod signal_frame;
 pub mod stacks;
 pub mod tsc_scale;
 pub mod user_context;
+pub mod vdso;
 pub mod vector_layout;
 
 #[cfg(target_os = "none")]

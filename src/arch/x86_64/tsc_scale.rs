@@ -11,6 +11,15 @@ use core::num::NonZeroU64;
 pub const SHIFT: u32 = 32;
 const NANOSECONDS: u64 = 1_000_000_000;
 
+/// What the vDSO needs to tell the time as the kernel does: `(rdtsc - tsc_at_boot) * multiplier >> SHIFT` nanoseconds since boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TscParameters {
+    /// The counter at boot.
+    pub tsc_at_boot: u64,
+    /// Nanoseconds a tick, times 2³².
+    pub multiplier: u64,
+}
+
 /// The rate of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TickScale {
