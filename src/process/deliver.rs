@@ -113,7 +113,8 @@ impl RunningThread {
                 let wanted = SignalSet(!own.blocked.0);
                 own.pending.take(wanted).or_else(|| shared.pending.take(wanted))
             };
-            let Some(info) = taken else { return Verdict::Nothing };
+            let Some(mut info) = taken else { return Verdict::Nothing };
+            self.process.timers.delivered(&mut info);
             let signal = info.signal;
             let action = self.process.action(signal);
             match (action.handler, signal.default_action()) {

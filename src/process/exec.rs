@@ -241,6 +241,7 @@ impl RunningThread {
         self.outlive_other_threads().await;
         crate::syscall::futex::release_robust_list(self).await;
         self.take_over_leader();
+        self.process.timers.posix.clear();
         if let Some(files) = prepared.files {
             self.files = Arc::new(files);
         }

@@ -15,6 +15,7 @@ pub mod image;
 pub mod job_control;
 pub mod limits;
 pub mod load;
+pub mod posix_timer;
 #[allow(clippy::module_inception, reason = "the folder is about processes; this file is the type")]
 pub mod process;
 pub mod script;
@@ -25,6 +26,7 @@ pub mod spawn;
 pub mod start_stack;
 pub mod table;
 pub mod thread;
+pub mod timer;
 pub mod timers;
 pub mod tls_image;
 pub mod wait;

@@ -23,7 +23,7 @@ use super::thread::{Thread, attention};
 ///
 /// `EAGAIN`: a real-time signal, and too many wait already.
 pub fn to_process(process: &Arc<Process>, info: SignalInfo) -> Result<()> {
-    post(process, None, info)
+    post(process, None, info).map(drop)
 }
 
 /// Sends a signal to one thread.
@@ -32,7 +32,12 @@ pub fn to_process(process: &Arc<Process>, info: SignalInfo) -> Result<()> {
 ///
 /// `EAGAIN`: a real-time signal, and too many wait already.
 pub fn to_thread(thread: &Arc<Thread>, info: SignalInfo) -> Result<()> {
-    post(&thread.process, Some(thread), info)
+    post(&thread.process, Some(thread), info).map(drop)
+}
+
+/// Sends a timer's signal. Says whether it waits to be delivered now: not if it is ignored, or there is no room.
+pub fn by_timer(process: &Arc<Process>, directed: Option<&Arc<Thread>>, info: SignalInfo) -> bool {
+    post(process, directed, info) == Ok(true)
 }
 
 /// Sends a signal to all processes of a group. Says whether there were any.
@@ -80,12 +85,13 @@ pub fn end_group(process: &Process, status: ExitStatus) {
     }
 }
 
-fn post(process: &Arc<Process>, directed: Option<&Arc<Thread>>, info: SignalInfo) -> Result<()> {
+/// Says whether the signal has an effect: it was not thrown away.
+fn post(process: &Arc<Process>, directed: Option<&Arc<Thread>>, info: SignalInfo) -> Result<bool> {
     let signal = info.signal;
     let threads = process.threads.lock();
     let mut signals = process.signals.lock();
     if signals.group_exit.is_some() || threads.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     if signal == Signal::SIGKILL {
         signals.group_exit = Some(ExitStatus::Killed(signal));
@@ -96,7 +102,7 @@ fn post(process: &Arc<Process>, directed: Option<&Arc<Thread>>, info: SignalInfo
         drop(signals);
         drop(threads);
         process.thread_events.wake_all();
-        return Ok(());
+        return Ok(true);
     }
     let has_continued = prepare_stop_and_continue(&mut signals, &threads, signal);
     let result = enqueue(process, &mut signals, &threads, directed, info);
@@ -137,7 +143,7 @@ fn enqueue(
     threads: &[Arc<Thread>],
     directed: Option<&Arc<Thread>>,
     info: SignalInfo,
-) -> Result<()> {
+) -> Result<bool> {
     let signal = info.signal;
     let wants = |thread: &Arc<Thread>| !thread.signals.lock().blocked.contains(signal);
     let receiver = match directed {
@@ -147,7 +153,7 @@ fn enqueue(
     // A blocked signal waits even if it is ignored: the program may take it with sigwait(3).
     let is_init = process.pid == 1 && process.action(signal).handler == Action::DEFAULT;
     if receiver.is_some() && (process.action(signal).ignores(signal) || is_init && is_fatal(signal)) {
-        return Ok(());
+        return Ok(false);
     }
     let had_room = match directed {
         Some(thread) => thread.signals.lock().pending.push(info),
@@ -164,7 +170,7 @@ fn enqueue(
             None => threads.iter().for_each(|thread| thread.wake()),
         },
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Makes all threads look at the signals that wait for the process as a whole: the one that was chosen for them has ended or blocks them

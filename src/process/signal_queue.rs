@@ -23,7 +23,8 @@ impl SignalQueue {
 
     /// Adds a signal; says `false` if there was no room for it (`EAGAIN` for the sender of a real-time signal).
     pub fn push(&mut self, info: SignalInfo) -> bool {
-        if self.set.contains(info.signal) && !info.signal.is_real_time() {
+        let waits_once = !info.signal.is_real_time() && !matches!(info.origin, Origin::Timer { .. });
+        if self.set.contains(info.signal) && (waits_once || self.has_of_timer(&info)) {
             return true;
         }
         let has_room = self.infos.len() < MOST_QUEUED && self.infos.try_reserve(1).is_ok();
@@ -34,6 +35,13 @@ impl SignalQueue {
         }
         self.set.insert(info.signal);
         true
+    }
+
+    /// Whether the same timer's signal waits already. Each timer's does once, beside whatever else waits.
+    fn has_of_timer(&self, info: &SignalInfo) -> bool {
+        let Origin::Timer { id, .. } = info.origin else { return false };
+        let is_its = |other: &SignalInfo| matches!(other.origin, Origin::Timer { id: other, .. } if other == id);
+        self.infos.iter().any(|other| other.signal == info.signal && is_its(other))
     }
 
     /// Takes the first signal that is in `wanted`.
@@ -88,6 +96,20 @@ mod tests {
         assert_eq!(queue.take(SignalSet(!0)), Some(real_time(1)));
         assert!(queue.set().contains(Signal::new(40).unwrap()));
         assert_eq!(queue.take(SignalSet(!0)), Some(real_time(2)));
+        assert!(queue.set().is_empty());
+    }
+
+    #[test]
+    fn each_timer_has_one_signal_waiting_beside_those_of_others() {
+        let timer = |id| SignalInfo { signal: Signal::SIGALRM, origin: Origin::Timer { id, overrun: 0, value: 0 } };
+        let mut queue = SignalQueue::default();
+        for info in
+            [SignalInfo::kernel(Signal::SIGALRM), timer(1), timer(2), timer(1), SignalInfo::kernel(Signal::SIGALRM)]
+        {
+            assert!(queue.push(info));
+        }
+        let taken: std::vec::Vec<_> = core::iter::from_fn(|| queue.take(SignalSet(!0))).collect();
+        assert_eq!(taken, [SignalInfo::kernel(Signal::SIGALRM), timer(1), timer(2)]);
         assert!(queue.set().is_empty());
     }
 

@@ -1,33 +1,22 @@
-//! Interval timers: setitimer(2) and alarm(2).
+//! The timers of a process: setitimer(2), alarm(2) and timer_create(2).
 //!
-//! ITIMER_REAL runs as a small task that sleeps until the next expiry; setting the timer anew makes the old task stop by its
-//! generation. ITIMER_VIRTUAL and ITIMER_PROF count CPU time and are looked at when a thread accounts for its time.
+//! ITIMER_REAL and those of timer_create(2) are [`Timer`]s, which send signals. ITIMER_VIRTUAL and ITIMER_PROF count CPU time and are
+//! looked at when a thread accounts for its time.
+//!
+//! Next: `posix_timer.rs`.
 
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use core::time::Duration;
 
-use executor::Instant;
+use abi::Result;
 use executor::sync::SpinLock;
 
+use super::posix_timer::PosixTimers;
 use super::process::Process;
 use super::send;
-use super::signal::{Signal, SignalInfo};
-
-/// What a timer is set to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct TimerSetting {
-    /// Time from one expiry to the next; zero for a timer that rings once.
-    pub interval: Duration,
-    /// Time to the next expiry; zero for a timer that is off.
-    pub value: Duration,
-}
-
-#[derive(Default)]
-struct RealTimer {
-    generation: u64,
-    interval: Duration,
-    expires: Option<Instant>,
-}
+use super::signal::{Origin, Signal, SignalInfo};
+use super::timer::{Owner, Timer, TimerSetting};
+use crate::arch::clock;
 
 /// A timer over CPU time: expiry in nanoseconds of the process's CPU time.
 #[derive(Clone, Copy, Default)]
@@ -36,11 +25,15 @@ struct CpuTimer {
     expires: Option<u64>,
 }
 
-/// The three timers of a process.
+/// The timers of a process.
 #[derive(Default)]
 pub struct IntervalTimers {
-    real: SpinLock<RealTimer>,
+    /// ITIMER_REAL.
+    real: Timer,
+    /// ITIMER_VIRTUAL and ITIMER_PROF.
     cpu: SpinLock<[CpuTimer; 2]>,
+    /// timer_create(2).
+    pub posix: PosixTimers,
 }
 
 /// Which CPU-time timer.
@@ -55,31 +48,39 @@ pub enum CpuTimerKind {
 impl IntervalTimers {
     /// What ITIMER_REAL is set to now.
     pub fn real(&self) -> TimerSetting {
-        let timer = self.real.lock();
-        let value = timer.expires.map(|at| at.saturating_duration_since(crate::arch::clock::now())).unwrap_or_default();
-        TimerSetting { interval: timer.interval, value }
+        self.real.setting()
     }
 
     /// Sets ITIMER_REAL of a process; returns what it was.
-    pub fn set_real(process: &Arc<Process>, setting: TimerSetting) -> TimerSetting {
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: it is off then.
+    pub fn set_real(process: &Arc<Process>, setting: TimerSetting) -> Result<TimerSetting> {
         let old = process.timers.real();
-        let mut timer = process.timers.real.lock();
-        timer.generation += 1;
-        timer.interval = setting.interval;
-        timer.expires = (!setting.value.is_zero()).then(|| crate::arch::clock::now().saturating_add(setting.value));
-        if timer.expires.is_some() {
-            let ring = ring_real(Arc::downgrade(process), timer.generation);
-            drop(timer);
-            crate::tasks::spawn(executor::Class::Driver, "itimer", ring);
+        if setting.value.is_zero() {
+            process.timers.real.stop();
+        } else {
+            Timer::set(process, Some(clock::now().saturating_add(setting.value)), setting.interval)?;
         }
-        old
+        Ok(old)
     }
 
     /// Turns all off, at the end of a process.
     pub fn disarm_all(&self) {
-        let mut timer = self.real.lock();
-        timer.generation += 1;
-        timer.expires = None;
+        self.real.stop();
+        self.posix.clear();
+    }
+
+    /// A signal was taken to be delivered: if it is a timer's, that timer goes on, and the signal tells of what was missed.
+    pub fn delivered(&self, info: &mut SignalInfo) {
+        match &mut info.origin {
+            Origin::Timer { id, overrun, .. } => *overrun = self.posix.delivered(*id),
+            _ if info.signal == Signal::SIGALRM => {
+                self.real.take_note();
+            }
+            _ => {}
+        }
     }
 
     /// What a CPU-time timer is set to, at `now` nanoseconds of CPU time.
@@ -124,24 +125,12 @@ impl IntervalTimers {
     }
 }
 
-async fn ring_real(process: Weak<Process>, generation: u64) {
-    loop {
-        let Some(at) = next_expiry(&process, generation) else { return };
-        crate::tasks::timers().sleep_until(at).await;
-        let Some(process) = process.upgrade() else { return };
-        {
-            let mut timer = process.timers.real.lock();
-            if timer.generation != generation {
-                return;
-            }
-            timer.expires = (!timer.interval.is_zero()).then(|| at.saturating_add(timer.interval));
-        }
-        let _ = send::to_process(&process, SignalInfo::kernel(Signal::SIGALRM));
+impl Owner for Process {
+    fn timer(&self) -> &Timer {
+        &self.timers.real
     }
-}
 
-fn next_expiry(process: &Weak<Process>, generation: u64) -> Option<Instant> {
-    let process = process.upgrade()?;
-    let timer = process.timers.real.lock();
-    if timer.generation == generation { timer.expires } else { None }
+    fn is_due(this: &Arc<Self>) -> bool {
+        send::by_timer(this, None, SignalInfo::kernel(Signal::SIGALRM))
+    }
 }

@@ -203,15 +203,15 @@ pub async fn timerfd_settime(
     let [interval, value] = thread.get(new).await?;
     let (interval, value) = (time::duration(interval)?, time::duration(value)?);
     let timer = timer_of(&*thread.files.get(fd)?)?;
-    let before = timer.remaining();
+    let before = timer.setting();
     let next = match value {
         Duration::ZERO => None,
         value if flags & general::TFD_TIMER_ABSTIME != 0 => Some(timer.clock.instant(value)?),
         value => Some(time::after(value)),
     };
-    timer.set(next, interval);
+    timer.set(next, interval)?;
     if !old.is_null() {
-        thread.put(old, &[time::timespec(before.0), time::timespec(before.1)]).await?;
+        thread.put(old, &[time::timespec(before.interval), time::timespec(before.value)]).await?;
     }
     Ok(0)
 }
@@ -219,7 +219,7 @@ pub async fn timerfd_settime(
 /// timerfd_gettime(2). `EBADF`, `EINVAL`: not a timer. `EFAULT`.
 pub async fn timerfd_gettime(thread: &mut RunningThread, fd: Fd, result: UserPtr<TimerWords>) -> Result<usize> {
     let timer = timer_of(&*thread.files.get(fd)?)?;
-    let (interval, value) = timer.remaining();
-    thread.put(result, &[time::timespec(interval), time::timespec(value)]).await?;
+    let now = timer.setting();
+    thread.put(result, &[time::timespec(now.interval), time::timespec(now.value)]).await?;
     Ok(0)
 }

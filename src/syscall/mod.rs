@@ -34,6 +34,7 @@ pub mod system;
 pub mod table;
 pub mod thread;
 pub mod time;
+pub mod timer;
 pub mod transfer;
 
 pub use table::numbers;

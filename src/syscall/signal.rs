@@ -157,11 +157,12 @@ pub async fn rt_sigtimedwait(
     };
     // The senders of blocked signals wake every thread of the process, so no queue of its own is needed.
     let nothing = WaitQueue::new();
-    let info = match thread.wait_event(&nothing, Interruptible::BySignals, deadline, take).await {
+    let mut info = match thread.wait_event(&nothing, Interruptible::BySignals, deadline, take).await {
         Ok(info) => info,
         Err(Errno::ETIMEDOUT) => return Err(Errno::EAGAIN),
         Err(_) => return Err(Errno::EINTR),
     };
+    thread.process.timers.delivered(&mut info);
     if !information.is_null() {
         thread.put(information, &info.to_bytes()).await?;
     }

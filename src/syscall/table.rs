@@ -16,7 +16,7 @@ use abi::{Errno, Result};
 use super::args::FromRegister;
 use super::{
     attributes, capabilities, credentials, descriptor, directory, events, futex, identity, memory, mount, path, poll,
-    process, resources, signal, socket, socket_message, socket_option, system, thread, time, transfer,
+    process, resources, signal, socket, socket_message, socket_option, system, thread, time, timer, transfer,
 };
 use crate::arch::Call;
 use crate::process::RunningThread;
@@ -178,9 +178,9 @@ table! {
     33 DUP2: wait [descriptor::dup2] (old, new);
     34 PAUSE: wait [signal::pause] ();
     35 NANOSLEEP: wait [time::nanosleep] (request, remaining);
-    36 GETITIMER: wait [time::getitimer] (which, result);
-    37 ALARM: now [time::alarm] (seconds);
-    38 SETITIMER: wait [time::setitimer] (which, new, old);
+    36 GETITIMER: wait [timer::getitimer] (which, result);
+    37 ALARM: now [timer::alarm] (seconds);
+    38 SETITIMER: wait [timer::setitimer] (which, new, old);
     39 GETPID: now [identity::getpid] ();
     40 SENDFILE: wait [descriptor::sendfile] (to, from, offset, count);
     41 SOCKET: wait [socket::socket] (domain, kind, protocol), partly: "AF_UNIX only, EAFNOSUPPORT for the others";
@@ -364,11 +364,11 @@ table! {
     219 RESTART_SYSCALL: wait [time::restart_syscall] ();
     220 SEMTIMEDOP: refused ENOSYS "System V semaphores come later";
     221 FADVISE64: now [attributes::fadvise64] (fd, offset, len, advice);
-    222 TIMER_CREATE: refused ENOSYS "POSIX timers come later";
-    223 TIMER_SETTIME: refused ENOSYS "POSIX timers come later";
-    224 TIMER_GETTIME: refused ENOSYS "POSIX timers come later";
-    225 TIMER_GETOVERRUN: refused ENOSYS "POSIX timers come later";
-    226 TIMER_DELETE: refused ENOSYS "POSIX timers come later";
+    222 TIMER_CREATE: wait [timer::timer_create] (clock, event, result), partly: "EOPNOTSUPP for clocks of CPU time";
+    223 TIMER_SETTIME: wait [timer::timer_settime] (id, flags, new, old), partly: "an absolute time does not follow a change of the clock";
+    224 TIMER_GETTIME: wait [timer::timer_gettime] (id, result);
+    225 TIMER_GETOVERRUN: now [timer::timer_getoverrun] (id);
+    226 TIMER_DELETE: now [timer::timer_delete] (id);
     227 CLOCK_SETTIME: wait [time::clock_settime] (clock, time);
     228 CLOCK_GETTIME: try [time::clock_gettime_now] or [time::clock_gettime] (clock, result);
     229 CLOCK_GETRES: wait [time::clock_getres] (clock, result);

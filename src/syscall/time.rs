@@ -1,4 +1,6 @@
-//! Clocks and sleeping; interval timers.
+//! Clocks and sleeping.
+//!
+//! Next: `timer.rs`.
 
 use core::time::Duration;
 
@@ -9,7 +11,6 @@ use executor::sync::WaitQueue;
 use crate::arch;
 use crate::mm::user::UserPtr;
 use crate::process::RunningThread;
-use crate::process::timers::{CpuTimerKind, IntervalTimers, TimerSetting};
 use crate::process::wait_event::Interruptible;
 use crate::wall_clock;
 
@@ -115,9 +116,10 @@ impl Clock {
     ///
     /// `EOPNOTSUPP`: a clock of CPU time.
     pub fn instant(self, at: Duration) -> Result<Instant> {
+        let nanoseconds = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
         match self {
-            Clock::Realtime => Ok(after(at.saturating_sub(wall_clock::now()))),
-            Clock::Monotonic => Ok(Instant::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX))),
+            Clock::Realtime => Ok(Instant::from_nanos(nanoseconds.saturating_sub(wall_clock::offset()))),
+            Clock::Monotonic => Ok(Instant::from_nanos(nanoseconds)),
             Clock::Process | Clock::Thread => Err(Errno::EOPNOTSUPP),
         }
     }
@@ -260,69 +262,4 @@ pub async fn restart_syscall(thread: &mut RunningThread) -> Result<usize> {
         Some(unfinished) => sleep(thread, unfinished, true).await,
         None => Err(Errno::EINTR),
     }
-}
-
-fn setting([interval_seconds, interval_micros, value_seconds, value_micros]: [i64; 4]) -> Result<TimerSetting> {
-    Ok(TimerSetting {
-        interval: duration_of_timeval([interval_seconds, interval_micros])?,
-        value: duration_of_timeval([value_seconds, value_micros])?,
-    })
-}
-
-fn words(setting: TimerSetting) -> [i64; 4] {
-    let interval = timeval(setting.interval);
-    // A timer that is on never shows zero.
-    let value = if setting.value.is_zero() { Duration::ZERO } else { setting.value.max(Duration::from_micros(1)) };
-    let value = timeval(value);
-    [interval[0], interval[1], value[0], value[1]]
-}
-
-fn cpu_timer(thread: &mut RunningThread, which: u32) -> Result<(CpuTimerKind, u64)> {
-    thread.account();
-    let (user, system) = thread.process.times.read();
-    match which {
-        general::ITIMER_VIRTUAL => Ok((CpuTimerKind::Virtual, user)),
-        general::ITIMER_PROF => Ok((CpuTimerKind::Profile, user.saturating_add(system))),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-/// getitimer(2). `EINVAL`: no such timer. `EFAULT`.
-pub async fn getitimer(thread: &mut RunningThread, which: u32, result: UserPtr<[i64; 4]>) -> Result<usize> {
-    let setting = if which == general::ITIMER_REAL {
-        thread.process.timers.real()
-    } else {
-        let (kind, now) = cpu_timer(thread, which)?;
-        thread.process.timers.cpu(kind, now)
-    };
-    thread.put(result, &words(setting)).await?;
-    Ok(0)
-}
-
-/// setitimer(2). `EINVAL`: no such timer, or a time out of range. `EFAULT`.
-pub async fn setitimer(
-    thread: &mut RunningThread,
-    which: u32,
-    new: UserPtr<[i64; 4]>,
-    old: UserPtr<[i64; 4]>,
-) -> Result<usize> {
-    let new = if new.is_null() { TimerSetting::default() } else { setting(thread.get(new).await?)? };
-    let before = if which == general::ITIMER_REAL {
-        IntervalTimers::set_real(&thread.process, new)
-    } else {
-        let (kind, now) = cpu_timer(thread, which)?;
-        thread.process.timers.set_cpu(kind, now, new)
-    };
-    if !old.is_null() {
-        thread.put(old, &words(before)).await?;
-    }
-    Ok(0)
-}
-
-/// alarm(2): returns the seconds that were left, rounded to at least one.
-pub fn alarm(thread: &mut RunningThread, seconds: u32) -> Result<usize> {
-    let setting = TimerSetting { interval: Duration::ZERO, value: Duration::from_secs(u64::from(seconds)) };
-    let before = IntervalTimers::set_real(&thread.process, setting).value;
-    let rounded = before.as_secs() + u64::from(before.subsec_nanos() >= 500_000_000);
-    Ok(if before.is_zero() { 0 } else { rounded.max(1) as usize })
 }

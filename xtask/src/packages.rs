@@ -247,8 +247,11 @@ fn archives_of_sources() -> Result<String> {
     let format = "$(ORIGIN)\t$(REPO_URI) $(RELEASE) $(COMPONENT)";
     let said = run_quietly(Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]))?;
     let said = String::from_utf8_lossy(&said).into_owned();
-    let lines: BTreeSet<String> =
-        said.lines().filter_map(|line| line.strip_prefix("Debian\t")).map(|archive| format!("deb-src {archive}\n")).collect();
+    let lines: BTreeSet<String> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("Debian\t"))
+        .map(|archive| format!("deb-src {archive}\n"))
+        .collect();
     Ok(lines.into_iter().collect())
 }
 
