@@ -14,6 +14,9 @@ import struct
 
 import gdb
 
+# Names are Rust's, whatever the code is in which the machine stopped.
+gdb.execute("set language rust")
+
 STATES = {0: "idle", 1: "queued", 2: "running", 3: "running, woken", 4: "done", 5: "done", 6: "done", 7: "done"}
 
 
@@ -37,47 +40,50 @@ def text(address):
     return bytes(gdb.selected_inferior().read_memory(start, min(length, 200))).decode("utf-8", "replace")
 
 
-def within(value, wanted, depth=0):
-    """The first part of a value whose type's name contains `wanted`; pointers are followed."""
-    kind = value.type.strip_typedefs()
-    if wanted in str(kind).split("<")[0]:
-        return value
-    if depth > 12:
+def inside(kind, wanted):
+    """Where in a structure the first part of type `wanted` lies, however deep; None if there is none. Pointers are not followed."""
+    kind = kind.strip_typedefs()
+    if str(kind).split("<")[0].removeprefix("struct ") == wanted:
+        return 0
+    if kind.code not in (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION):
         return None
-    if kind.code == gdb.TYPE_CODE_PTR:
-        target = kind.target().strip_typedefs()
-        return within(value.dereference(), wanted, depth + 1) if target.code == gdb.TYPE_CODE_STRUCT else None
-    if kind.code in (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION):
-        for field in kind.fields():
-            if hasattr(field, "bitpos") and not field.is_base_class:
-                found = within(value[field], wanted, depth + 1)
-                if found is not None:
-                    return found
+    for field in kind.fields():
+        if hasattr(field, "bitpos") and field.type is not None:
+            below = inside(field.type, wanted)
+            if below is not None:
+                return field.bitpos // 8 + below
     return None
 
 
 def tasks():
     """Each task's cell, oldest first."""
-    executor = gdb.parse_and_eval("rouse::tasks::EXECUTOR")
-    registry = within(executor, "executor::task::registry::Registry")
-    cells = within(registry, "executor::list::List") if registry is not None else None
-    if cells is None:
+    handle = gdb.parse_and_eval("rouse::tasks::EXECUTOR")
+    # The cell holds the handle, which is a pointer.
+    shared = word(int(handle.address) + offset(handle.type, "inner"))
+    if shared == 0:
         raise gdb.GdbError("the executor is not there yet")
+    kind = gdb.lookup_type("executor::executor::Shared<rouse::tasks::ThisMachine>")
+    cells = gdb.lookup_type("executor::list::List")
     header = gdb.lookup_type("executor::task::Header")
     links = gdb.lookup_type("executor::list::Links")
+    head = shared + offset(kind, "tasks") + inside(named(kind, "tasks"), "executor::list::List") + offset(cells, "head")
     registered = offset(header, "registered")
     following = offset(links, "next")
-    link = word(int(cells.address) + offset(cells.type.strip_typedefs(), "head"))
+    link = word(head)
     while link:
         yield link - registered
         link = word(link + following)
 
 
-def place(location):
+def named(kind, name):
+    """The type of a field."""
+    return next(field.type.strip_typedefs() for field in kind.fields() if field.name == name)
+
+
+def place(location, kind):
     """A `&'static Location`, as file:line."""
     if not location:
         return "-"
-    kind = gdb.lookup_type("core::panic::location::Location")
     names = [field.name for field in kind.fields()]
     file = text(location + offset(kind, "filename" if "filename" in names else "file"))
     line = struct.unpack("<I", gdb.selected_inferior().read_memory(location + offset(kind, "line"), 4))[0]
@@ -94,12 +100,15 @@ class RouseTasks(gdb.Command):
         header = gdb.lookup_type("executor::task::Header")
         at = {name: offset(header, "facts", name) for name in ("id", "name", "cpu", "waits_at")}
         state_at = offset(header, "state")
+        # The type has the name of its module, so it is found by what points to it: an AtomicPtr, with an UnsafeCell in it.
+        atomic = named(named(header, "facts"), "waits_at")
+        location = named(named(atomic, "p"), "value").target()
         for cell in tasks():
             name = text(cell + at["name"])
             if argument in name:
                 state = STATES[word(cell + state_at) & 7]
                 number, cpu, waits = (word(cell + at[name]) for name in ("id", "cpu", "waits_at"))
-                print(f"{number:6}  cpu {cpu}  {state:15} {name:24} {place(waits)}")
+                print(f"{number:6}  cpu {cpu}  {state:15} {name:24} {place(waits, location)}")
 
 
 RouseTasks()

@@ -196,7 +196,8 @@ impl Options {
             qemu.args(["-icount", "shift=0,sleep=off"]);
         }
         if self.gdb {
-            qemu.args(["-s", "-S"]);
+            // This computer's users only: whoever may talk to it owns the machine.
+            qemu.args(["-gdb", "tcp:127.0.0.1:1234", "-S"]);
         }
         if self.firmware == Firmware::Uefi {
             packages::ensure(&[packages::OVMF])?;
