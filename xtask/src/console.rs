@@ -24,11 +24,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     } else {
         qemu.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
     }
-    if options.gdb {
-        progress::note(
-            "waiting for a debugger: gdb target/kernel-debugged/x86_64-unknown-none/kernel/rouse -x xtask/gdb/rouse.py -ex 'target remote :1234'",
-        );
-    }
     let saved = terminal::save();
     let deadline = options.time_limit().map(|limit| Instant::now() + limit);
     let mut child = qemu.spawn().context("starting qemu-system-x86_64")?;

@@ -2,7 +2,7 @@
 
 use crate::kernel::{Kernel, Profile};
 use crate::root::{Addition, Prepared, Root};
-use crate::{image, packages};
+use crate::{image, packages, progress};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use std::ffi::{OsStr, OsString};
@@ -198,6 +198,9 @@ impl Options {
         if self.gdb {
             // This computer's users only: whoever may talk to it owns the machine.
             qemu.args(["-gdb", "tcp:127.0.0.1:1234", "-S"]);
+            progress::note(
+                "waiting for a debugger: gdb target/kernel-debugged/x86_64-unknown-none/kernel/rouse -x xtask/gdb/rouse.py -ex 'target remote :1234'",
+            );
         }
         if self.firmware == Firmware::Uefi {
             packages::ensure(&[packages::OVMF])?;
