@@ -360,21 +360,28 @@ impl ActiveSpace<'_> {
         unsafe { self.copy_out(to, bytes.as_ptr(), bytes.len()) }
     }
 
-    /// Makes sure that a few bytes can be written, by writing back what is there.
+    /// Makes sure that these bytes can be written now, and writes none: another thread may be at them.
     ///
     /// # Errors
     ///
     /// [`Stopped`].
     pub fn check_writable(&self, to: usize, len: usize) -> Result<(), Stopped> {
-        let mut bytes = [0; 64];
         let mut done = 0;
         while done < len {
-            let part = (len - done).min(bytes.len());
-            self.read_bytes(to.wrapping_add(done), &mut bytes[..part])?;
-            self.write_bytes(to.wrapping_add(done), &bytes[..part])?;
-            done += part;
+            let at = to.saturating_add(done);
+            self.touch(at, Access::Write).map_err(|why| Stopped { done, why })?;
+            done += PAGE_SIZE - at % PAGE_SIZE;
         }
         Ok(())
+    }
+
+    /// Brings in the page at `at`, if that needs no waiting.
+    fn touch(&self, at: usize, access: Access) -> Result<(), Obstacle> {
+        match self.space.try_fault(at, access) {
+            Ok(()) => Ok(()),
+            Err(Stop::Fault(Fault::OutOfMemory) | Stop::Page(..) | Stop::Memory) => Err(Obstacle::Missing(at, access)),
+            Err(Stop::Fault(_)) => Err(Obstacle::Refused),
+        }
     }
 
     /// Sets bytes to zero.
@@ -488,13 +495,7 @@ impl ActiveSpace<'_> {
             let Some(at) = address.checked_add(done).filter(|at| *at < USER_END) else {
                 return stop(Obstacle::Refused);
             };
-            match self.space.try_fault(at, access) {
-                Ok(()) => {}
-                Err(Stop::Fault(Fault::OutOfMemory) | Stop::Page(..) | Stop::Memory) => {
-                    return stop(Obstacle::Missing(at, access));
-                }
-                Err(Stop::Fault(_)) => return stop(Obstacle::Refused),
-            }
+            self.touch(at, access).or_else(stop)?;
             let before = done;
             done = len - attempt(done);
             if done == len {
