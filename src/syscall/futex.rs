@@ -46,6 +46,8 @@ pub struct Key {
 struct Waiter {
     bits: u32,
     is_woken: AtomicBool,
+    /// Its thread has seen that it is woken.
+    has_heard: AtomicBool,
     state: SpinLock<WaiterState>,
 }
 
@@ -120,7 +122,7 @@ impl Waiter {
     }
 }
 
-/// A waiter's place in a queue; dropping it leaves the queue.
+/// A waiter's place in a queue; dropping it leaves the queue, and passes a wake on that was not heard.
 struct Place(Arc<Waiter>);
 
 impl Drop for Place {
@@ -140,6 +142,11 @@ impl Drop for Place {
                 return;
             }
         }
+        // A signal, the time or the end of the wait came between the wake and the look at it: the wake is somebody else's.
+        if !self.0.has_heard.load(Ordering::Relaxed) {
+            let key = self.0.state.lock().key;
+            wake_key(key, 1, self.0.bits);
+        }
     }
 }
 
@@ -155,6 +162,7 @@ fn join(key: Key, address: usize, expected: u32, bits: u32, space: &AddressSpace
     let waiter = Arc::new(Waiter {
         bits,
         is_woken: AtomicBool::new(false),
+        has_heard: AtomicBool::new(false),
         state: SpinLock::new(WaiterState { key, waker: None }),
     });
     let mut table = bucket(key).lock();
@@ -204,6 +212,7 @@ async fn sleep(thread: &RunningThread, place: &Place, deadline: Option<Instant>)
         drop(old);
         // After the waker is in place: whoever wakes from now on finds it.
         if place.0.is_woken.load(Ordering::Acquire) {
+            place.0.has_heard.store(true, Ordering::Relaxed);
             return Poll::Ready(Ok(0));
         }
         if thread.is_interrupted(Interruptible::BySignals) {
