@@ -5,6 +5,7 @@
 use core::future::Future;
 
 use abi::{Errno, Result};
+#[cfg(target_os = "none")]
 use conquer_once::spin::OnceCell;
 use executor::time::TimerHandle;
 use executor::{Class, Executor, Instant, Machine, TaskRef};
@@ -22,7 +23,8 @@ impl Machine for ThisMachine {
 
     #[inline]
     fn current_cpu(&self) -> usize {
-        arch::cpu_id()
+        // On the developer's machine each test has an executor of its own, with one CPU.
+        if cfg!(target_os = "none") { arch::cpu_id() } else { 0 }
     }
 
     fn kick(&self, cpu: usize) {
@@ -39,9 +41,16 @@ impl Machine for ThisMachine {
     }
 }
 
+#[cfg(target_os = "none")]
 static EXECUTOR: OnceCell<Executor<ThisMachine>> = OnceCell::uninit();
 
+#[cfg(not(target_os = "none"))]
+std::thread_local! {
+    static EXECUTOR: Executor<ThisMachine> = Executor::new(ThisMachine, 1);
+}
+
 /// Makes the executor; done once at boot, when the heap and the clock work.
+#[cfg(target_os = "none")]
 pub fn init(cpus: usize) {
     EXECUTOR.init_once(|| Executor::new(ThisMachine, cpus));
 }
@@ -51,9 +60,16 @@ pub fn init(cpus: usize) {
 /// # Panics
 ///
 /// Before [`init`].
+#[cfg(target_os = "none")]
 #[inline]
 pub fn executor() -> Executor<ThisMachine> {
     *EXECUTOR.get().expect("made at boot")
+}
+
+/// The executor of this test.
+#[cfg(not(target_os = "none"))]
+pub fn executor() -> Executor<ThisMachine> {
+    EXECUTOR.with(|executor| *executor)
 }
 
 /// Clock and timers.

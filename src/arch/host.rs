@@ -164,6 +164,21 @@ fn each_page(address: usize, len: usize, for_writing: bool, mut work: impl FnMut
     len - done
 }
 
+/// What the active program sees at `address`, if it may look there: for the steps of programs.
+pub fn peek<const N: usize>(address: usize) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    // SAFETY: the destination is N bytes.
+    let missed = unsafe { copy::from_user(bytes.as_mut_ptr(), address, N) };
+    (missed == 0).then_some(bytes)
+}
+
+/// Has the active program write to its memory; says whether it could.
+pub fn poke(address: usize, bytes: &[u8]) -> bool {
+    // SAFETY: the source is a slice.
+    let missed = unsafe { copy::to_user(address, bytes.as_ptr(), bytes.len()) };
+    missed == 0
+}
+
 /// The routines that touch user memory through the active page table.
 pub mod copy {
     use core::sync::atomic::{AtomicU32, Ordering};

@@ -1,43 +1,60 @@
 //! The rest of the machine on the developer's side, for `cargo test`: user mode, time, vector registers, the ways out.
 //!
-//! User mode is a script: [`script`] says what the next thread that enters it does and how it comes back. The clock stands still until
-//! a test moves it. Everything is one test thread's own, so tests do not disturb each other.
+//! A user program is a list of steps, made by [`program`]: each changes the registers and ends in a trap. Its instruction pointer counts
+//! them, two bytes a step, as long as the instruction `syscall`: so a call that is made again, a fork and a handler's return are what they
+//! are on the bare machine. The clock stands still until a test moves it. Everything is one test thread's own, so tests do not
+//! disturb each other.
 //!
 //! Next: `host.rs`, whose RAM and page tables these stand beside.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use abi::Errno;
+use executor::Instant;
 
-use super::x86_64::user_context::{Trap, UserContext};
+use super::x86_64::user_context::{Exception, Trap, UserContext, vector};
 use super::x86_64::vector_layout::{
     LEGACY_SIZE, VectorLayout, area_of_frame, keep_legacy_only, mark_frame, reset, sanitize,
 };
 
-/// What a thread does in user mode: it changes its registers, and comes back with a reason.
-pub type Visit = Box<dyn FnOnce(&mut UserContext) -> Trap>;
+/// What a thread does in user mode before it traps: it changes its registers, and says why it comes back.
+pub type Step = Box<dyn Fn(&mut UserContext) -> Trap>;
+
+/// Bytes of a step: those of the instruction `syscall`, which a restarted call goes back by.
+const STEP: u64 = 2;
+/// Where the first program lies, and how far apart they are.
+const PROGRAMS: u64 = 0x10_0000;
 
 std::thread_local! {
-    static SCRIPT: RefCell<VecDeque<Visit>> = const { RefCell::new(VecDeque::new()) };
+    static LOADED: RefCell<Vec<Rc<Vec<Step>>>> = const { RefCell::new(Vec::new()) };
     static NOW: Cell<u64> = const { Cell::new(0) };
+    static ALARM: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Appends what the next thread in user mode does.
-pub fn script(visit: impl FnOnce(&mut UserContext) -> Trap + 'static) {
-    SCRIPT.with_borrow_mut(|visits| visits.push_back(Box::new(visit)));
+/// Makes a program; returns its entry point. A step may go elsewhere by changing RIP, which is that of the next step already.
+pub fn program(steps: Vec<Step>) -> u64 {
+    LOADED.with_borrow_mut(|loaded| {
+        loaded.push(Rc::new(steps));
+        loaded.len() as u64 * PROGRAMS
+    })
 }
 
-/// Plays the next visit of the script; at its end the thread comes back at once, with nothing done.
+/// Takes the next step of the program that the registers are in. Beyond its end the thread executes what is no instruction.
 pub fn enter_user(context: &mut UserContext, leave: impl Fn() -> bool) -> Trap {
     if leave() {
         return Trap::Kick;
     }
-    match SCRIPT.with_borrow_mut(VecDeque::pop_front) {
-        Some(visit) => visit(context),
-        None => Trap::Kick,
+    let (number, step) = ((context.rip / PROGRAMS).wrapping_sub(1), context.rip % PROGRAMS / STEP);
+    let steps = LOADED.with_borrow(|loaded| loaded.get(number as usize).cloned());
+    match steps.as_ref().and_then(|steps| steps.get(step as usize)) {
+        Some(step) => {
+            context.rip += STEP;
+            step(context)
+        }
+        None => Trap::Error(Exception { vector: vector::INVALID_OPCODE, code: 0, address: context.rip as usize }),
     }
 }
 
@@ -75,6 +92,12 @@ pub mod clock {
     use executor::Instant;
 
     use super::NOW;
+    use crate::arch::tsc_scale::TscParameters;
+
+    /// How programs may read the clock: not at all.
+    pub fn tsc_parameters() -> Option<TscParameters> {
+        None
+    }
 
     /// Moves the clock.
     pub fn advance(by: Duration) {
@@ -107,15 +130,47 @@ pub mod clock {
     }
 }
 
-/// Alarms and interrupts between CPUs, which nobody hears.
+/// The alarm, which a test lets ring, and interrupts between CPUs, which nobody hears.
 pub mod apic {
     use executor::Instant;
 
-    /// Sets no alarm: a test moves the clock and the timers itself.
-    pub fn set_alarm(_at: Option<Instant>) {}
+    use super::ALARM;
+
+    /// Sets the alarm.
+    pub fn set_alarm(at: Option<Instant>) {
+        ALARM.set(at);
+    }
+
+    /// What the alarm is set to; it is off from then on.
+    pub fn take_alarm() -> Option<Instant> {
+        ALARM.take()
+    }
 
     /// Kicks nobody: there is one CPU.
     pub fn send_kick(_cpu: usize) {}
+
+    /// None.
+    pub fn ipis_sent() -> u64 {
+        0
+    }
+}
+
+/// Interrupts, of which there are none.
+pub mod irq {
+    /// None.
+    pub fn counts() -> impl Iterator<Item = (u8, Option<u32>, u64)> {
+        core::iter::empty()
+    }
+}
+
+/// What the CPU is.
+pub mod cpu_info {
+    use alloc::string::String;
+
+    /// Nothing in particular.
+    pub fn describe(_cpu: usize, _count: usize) -> String {
+        String::from("model name\t: the developer's own\n")
+    }
 }
 
 /// The ways out. Each ends the test.
@@ -224,17 +279,26 @@ mod tests {
     use crate::arch::Call;
 
     #[test]
-    fn a_scripted_thread_comes_back_as_it_was_told() {
-        let mut context = UserContext::new(0x40_0000, 0x7000_0000);
-        script(|context| {
-            context.general.rax = 39;
-            Trap::Syscall(context.call())
-        });
-        script(|_| Trap::Tick);
+    fn a_program_takes_its_steps_one_by_one_and_goes_back_by_its_instruction_pointer() {
+        let entry = program(vec![
+            Box::new(|context| {
+                context.general.rax = 39;
+                Trap::Syscall(context.call())
+            }),
+            Box::new(|_| Trap::Tick),
+        ]);
+        let mut context = UserContext::new(entry, 0x7000_0000);
         assert_eq!(enter_user(&mut context, || true), Trap::Kick);
-        assert_eq!(enter_user(&mut context, || false), Trap::Syscall(Call { number: 39, args: [0; 6] }));
+        let call = Trap::Syscall(Call { number: 39, args: [0; 6] });
+        assert_eq!(enter_user(&mut context, || false), call);
         assert_eq!(enter_user(&mut context, || false), Trap::Tick);
-        assert_eq!(enter_user(&mut context, || false), Trap::Kick);
+        context.rip -= 4;
+        assert_eq!(enter_user(&mut context, || false), call);
+        context.rip = entry + 4;
+        assert!(matches!(
+            enter_user(&mut context, || false),
+            Trap::Error(Exception { vector: vector::INVALID_OPCODE, .. })
+        ));
     }
 
     #[test]

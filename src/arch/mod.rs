@@ -1,9 +1,9 @@
 //! The machine: everything that names x86, and the same names on the developer's machine.
 //!
 //! The kernel proper says `crate::arch::enter_user`, `crate::arch::clock::now` and so on. On the bare machine these are the
-//! names of `x86_64/`; under `cargo test` they are those of `host.rs`, where RAM is a vector and traps are scripted. What is
-//! pure data or arithmetic (`boot_info`, the user context, descriptor encodings, parsers of what the firmware hands over)
-//! compiles on both sides, so its tests run on the host.
+//! names of `x86_64/`; under `cargo test` they are those of `host.rs` and `host_machine.rs`, where RAM is a vector and programs are
+//! lists of steps. What is pure data or arithmetic (`boot_info`, the user context, descriptor encodings, parsers of what the firmware
+//! hands over) compiles on both sides, so its tests run on the host.
 //!
 //! Next: `boot_info.rs`, then `x86_64/entry.rs`, where the first instruction runs.
 

@@ -64,7 +64,6 @@ pub fn socket_of(file: &OpenFile) -> Result<&Arc<Socket>> {
 
 /// On whose behalf something is sent by write(2).
 fn current_sender() -> Sender {
-    #[cfg(target_os = "none")]
     if let Some(thread) = crate::process::current::get() {
         let (uid, gid) =
             thread.view.lock().as_ref().map_or((0, 0), |view| (view.credentials.uid, view.credentials.gid));

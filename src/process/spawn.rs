@@ -56,7 +56,30 @@ const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin:/usr/local/bin";
 ///
 /// `EAGAIN`: too many threads. `ENOMEM`. (That the program cannot be executed is known only later: the process then exits with 127, or 126
 /// if it is not executable, as a shell's would.)
-pub fn spawn(options: SpawnOptions) -> Result<Arc<Process>> {
+pub fn spawn(mut options: SpawnOptions) -> Result<Arc<Process>> {
+    let program = options.program.clone();
+    let (arguments, environment) = (core::mem::take(&mut options.arguments), core::mem::take(&mut options.environment));
+    let running = empty_process(options)?;
+    let process = running.process.clone();
+    clone::start_with(running, move |mut thread| {
+        Box::pin(async move {
+            if let Err(errno) = first_exec(&mut thread, &program, &arguments, &environment).await {
+                log::error!("{}: cannot be executed: {errno}", String::from_utf8_lossy(&program));
+                let code = if errno == Errno::ENOENT { 127 } else { 126 };
+                send::end_group(&thread.process, ExitStatus::Exited(code));
+            }
+            thread
+        })
+    })?;
+    Ok(process)
+}
+
+/// The first thread of a new process, with nothing in its memory; nobody knows of it yet.
+///
+/// # Errors
+///
+/// `EAGAIN`: too many threads. `ENOMEM`.
+pub(crate) fn empty_process(options: SpawnOptions) -> Result<RunningThread> {
     let permit = ThreadPermit::take(options.credentials.uid, None)?;
     let space = AddressSpace::new(Layout::new(8 << 20, None), crate::mm::Limits::default())?;
     let vector = VectorState::fresh()?;
@@ -72,20 +95,8 @@ pub fn spawn(options: SpawnOptions) -> Result<Arc<Process>> {
     let base = options.program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let len = base.len().min(15);
     name[..len].copy_from_slice(&base[..len]);
-    let shared = Thread::new(number.keep(), process.clone(), SignalSet::EMPTY, name, 0, view.clone(), vector);
-    let running = RunningThread::new(shared, UserContext::new(0, 0), view, permit);
-    let (program, arguments, environment) = (options.program, options.arguments, options.environment);
-    clone::start_with(running, move |mut thread| {
-        Box::pin(async move {
-            if let Err(errno) = first_exec(&mut thread, &program, &arguments, &environment).await {
-                log::error!("{}: cannot be executed: {errno}", String::from_utf8_lossy(&program));
-                let code = if errno == Errno::ENOENT { 127 } else { 126 };
-                send::end_group(&thread.process, ExitStatus::Exited(code));
-            }
-            thread
-        })
-    })?;
-    Ok(process)
+    let shared = Thread::new(number.keep(), process, SignalSet::EMPTY, name, 0, view.clone(), vector);
+    Ok(RunningThread::new(shared, UserContext::new(0, 0), view, permit))
 }
 
 async fn first_exec(

@@ -32,6 +32,8 @@ pub mod socket_message;
 pub mod socket_option;
 pub mod system;
 pub mod table;
+#[cfg(test)]
+mod tests;
 pub mod thread;
 pub mod time;
 pub mod timer;

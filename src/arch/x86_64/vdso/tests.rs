@@ -163,7 +163,7 @@ fn the_functions_tell_the_time_that_the_kernel_would() {
     let mapped = Mapped::new();
     let clock = TscParameters { tsc_at_boot: counter(), multiplier: (5 << SHIFT) / 2 };
     mapped.data().publish(Some(clock), WALL);
-    let kernel = || ((counter() - clock.tsc_at_boot) as u128 * clock.multiplier as u128 >> SHIFT) as u64;
+    let kernel = || (((counter() - clock.tsc_at_boot) as u128 * clock.multiplier as u128) >> SHIFT) as u64;
     for (id, wall) in [(0, WALL), (1, 0), (4, 0), (5, WALL), (6, 0), (7, 0), (11, WALL)] {
         let before = kernel();
         let (result, time) = mapped.clock_gettime(id);
