@@ -12,13 +12,14 @@
 
 use crate::machine::Options;
 use crate::paths;
+use crate::typist::{Transcript, Typist};
 use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -118,6 +119,7 @@ pub struct Guest {
     control: UnixStream,
     events: Receiver<Event>,
     log: Arc<Mutex<VecDeque<u8>>>,
+    transcript: Arc<Transcript>,
     folder: PathBuf,
     deadline: Option<Instant>,
     started: Instant,
@@ -177,11 +179,12 @@ impl Guest {
         };
         let [stdin, stdout, stderr, control] = <[UnixStream; 4]>::try_from(near).expect("one for each port");
         let log = Arc::new(Mutex::new(VecDeque::new()));
-        for stream in
-            [qemu.stdout.take().map(OwnedFd::from), qemu.stderr.take().map(OwnedFd::from)].into_iter().flatten()
-        {
+        let transcript = Arc::new(Transcript::default());
+        let console = qemu.stdout.take().map(|stream| (OwnedFd::from(stream), Some(Arc::clone(&transcript))));
+        let complaints = qemu.stderr.take().map(|stream| (OwnedFd::from(stream), None));
+        for (stream, transcript) in console.into_iter().chain(complaints) {
             let (log, verbose) = (Arc::clone(&log), options.verbose);
-            thread::spawn(move || keep_log(std::fs::File::from(stream), &log, verbose));
+            thread::spawn(move || keep_log(std::fs::File::from(stream), &log, transcript.as_deref(), verbose));
         }
         let (sender, events) = sync_channel(PIECES);
         for (port, stream) in [(STDOUT_PORT, stdout), (STDERR_PORT, stderr)] {
@@ -198,6 +201,7 @@ impl Guest {
             control,
             events,
             log,
+            transcript,
             folder,
             deadline,
             started,
@@ -308,6 +312,16 @@ impl Guest {
         }
     }
 
+    /// Somebody who types at the console, which must not be this terminal.
+    ///
+    /// # Errors
+    /// The console is this terminal, or there are no more descriptors.
+    pub fn typist(&self) -> Result<Typist> {
+        let keys =
+            self.qemu.stdin.as_ref().context("the console is not ours to type at")?.as_fd().try_clone_to_owned()?;
+        Ok(Typist::new(keys, self.control.try_clone()?, Arc::clone(&self.transcript)))
+    }
+
     /// Sends a message to init.
     ///
     /// # Errors
@@ -413,7 +427,7 @@ fn spawn_bound(command: &Command, on_terminal: bool) -> Result<(Child, Sender<()
     let (answer, child) = channel();
     let (leash, held) = channel::<()>();
     if !on_terminal {
-        bound.stdin(Stdio::null()).stdout(Stdio::piped());
+        bound.stdin(Stdio::piped()).stdout(Stdio::piped());
     }
     bound.stderr(Stdio::piped());
     thread::spawn(move || {
@@ -502,12 +516,15 @@ fn read_messages(mut stream: UnixStream, events: &SyncSender<Event>) {
     let _ = events.send(Event::Ended);
 }
 
-fn keep_log(mut stream: std::fs::File, log: &Mutex<VecDeque<u8>>, verbose: bool) {
+fn keep_log(mut stream: std::fs::File, log: &Mutex<VecDeque<u8>>, transcript: Option<&Transcript>, verbose: bool) {
     let mut chunk = [0; 4096];
     while let Ok(count @ 1..) = stream.read(&mut chunk) {
         if verbose {
             // A log that cannot be shown is still kept.
             let _ = std::io::stderr().write_all(&chunk[..count]);
+        }
+        if let Some(transcript) = transcript {
+            transcript.push(&chunk[..count]);
         }
         let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
         log.extend(&chunk[..count]);

@@ -7,6 +7,7 @@
 
 use crate::guest::{Guest, Output};
 use crate::machine::Options;
+use crate::typist::{Typist, at_the_console};
 use anyhow::Result;
 use std::sync::{Mutex, PoisonError};
 
@@ -80,6 +81,20 @@ pub fn same_on_both(rouse: &Machine, linux: &Machine, scripts: &[&str]) {
         .map(|(script, (here, there))| format!("$ {script}\n--- Rouse: {}\n--- Linux: {}", shown(here), shown(there)))
         .collect();
     assert!(report.is_empty(), "{} of {} differ:\n{}", report.len(), scripts.len(), report.join("\n"));
+}
+
+/// Lets somebody type at the console of both machines, where a program runs; it must end there in the same way.
+///
+/// # Panics
+/// The person does not see what they wait for, the program ends differently, or a machine is lost.
+pub fn same_dialogue(rouse: &Machine, linux: &Machine, arguments: &[&str], person: fn(&mut Typist) -> Result<()>) {
+    let converse = |machine: &Machine| machine.with(|guest| at_the_console(guest, arguments, person));
+    let (here, there) = std::thread::scope(|scope| {
+        let there = scope.spawn(|| converse(linux));
+        let here = converse(rouse);
+        (here, there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    assert!(here == there, "--- Rouse: {}\n--- Linux: {}", shown(&here), shown(&there));
 }
 
 fn shown(output: &Output) -> String {
