@@ -428,7 +428,7 @@ table! {
     283 TIMERFD_CREATE: now [events::timerfd_create] (clock, flags);
     284 EVENTFD: now [events::eventfd] (count);
     285 FALLOCATE: wait [attributes::fallocate] (fd, mode, offset, len), partly: "mode 0 only";
-    286 TIMERFD_SETTIME: wait [events::timerfd_settime] (fd, flags, new, old);
+    286 TIMERFD_SETTIME: wait [events::timerfd_settime] (fd, flags, new, old), partly: "a change of the clock moves and cancels nothing";
     287 TIMERFD_GETTIME: wait [events::timerfd_gettime] (fd, result);
     288 ACCEPT4: wait [socket::accept4] (fd, address, len, flags);
     289 SIGNALFD4: refused ENOSYS "signal descriptors come later";

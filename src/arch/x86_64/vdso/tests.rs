@@ -101,6 +101,9 @@ fn the_image_needs_no_relocation() {
 /// The image behind a page of data, as in a program.
 struct Mapped(*mut u8, Vec<(std::string::String, std::string::String, u64, u64)>);
 
+// SAFETY: the page of data is only used through atomics, the image is only executed, and both stay mapped as long as this lives.
+unsafe impl Sync for Mapped {}
+
 impl Mapped {
     fn new() -> Mapped {
         use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
@@ -224,29 +227,61 @@ fn what_the_page_cannot_tell_becomes_a_system_call() {
 fn a_program_never_reads_half_of_a_change() {
     const FIRST: u64 = 1_000_000_000_000_000_000;
     const SECOND: u64 = 2_000_000_000_000_000_000;
+    const HEAD_START: u64 = 1_000_000;
+    use std::sync::atomic::{AtomicBool, Ordering};
     let mapped = Mapped::new();
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    // One clock has stood since the counter was zero, the other runs since now: a reader of the one's rate and the other's beginning
-    // would be hours off.
+    let stop = AtomicBool::new(false);
+    // One clock stands, the other runs: a reader of parts of both would be far from either.
     let standing = TscParameters { tsc_at_boot: 0, multiplier: 0 };
-    let running = TscParameters { tsc_at_boot: counter(), multiplier: 1 << SHIFT };
+    let running = TscParameters { tsc_at_boot: counter() - HEAD_START, multiplier: 1 << SHIFT };
     mapped.data().publish(Some(standing), FIRST);
-    std::thread::scope(|scope| {
-        let (data, stop) = (mapped.data(), &stop);
+    // On one CPU, the writer goes on when the reader's time is up, which mostly is in the middle of reading.
+    let one_cpu = || {
+        let mut cpus = rustix::thread::CpuSet::new();
+        let may = rustix::thread::sched_getaffinity(None).expect("the host tells");
+        cpus.set((0..1024).find(|cpu| may.is_set(*cpu)).expect("it runs somewhere"));
+        rustix::thread::sched_setaffinity(None, &cpus).expect("it may run there");
+    };
+    let wrong = std::thread::scope(|scope| {
+        let (data, mapped, stop) = (mapped.data(), &mapped, &stop);
         scope.spawn(move || {
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            one_cpu();
+            while !stop.load(Ordering::Relaxed) {
                 data.publish(Some(running), SECOND);
-                (0..50).for_each(|_| std::hint::spin_loop());
                 data.publish(Some(standing), FIRST);
-                (0..50).for_each(|_| std::hint::spin_loop());
             }
         });
-        for _ in 0..100_000 {
-            let now = nanoseconds(mapped.clock_gettime(0).1);
-            let limit = SECOND + (counter() - running.tsc_at_boot);
-            assert!(now == FIRST || (SECOND..limit).contains(&now), "{now}");
-        }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let reader = scope.spawn(move || {
+            one_cpu();
+            let end = std::time::Instant::now() + Duration::from_millis(400);
+            let mut wrong = None;
+            while wrong.is_none() && std::time::Instant::now() < end {
+                let now = nanoseconds(mapped.clock_gettime(0).1);
+                let limit = SECOND + (counter() - running.tsc_at_boot);
+                wrong = (now != FIRST && !(SECOND + HEAD_START..limit).contains(&now)).then_some(now);
+            }
+            stop.store(true, Ordering::Relaxed);
+            wrong
+        });
+        reader.join().expect("it does not panic")
+    });
+    assert_eq!(wrong, None);
+}
+
+#[test]
+fn a_program_waits_while_the_page_is_written() {
+    use std::sync::atomic::Ordering;
+    let mapped = Mapped::new();
+    let standing = TscParameters { tsc_at_boot: 0, multiplier: 0 };
+    mapped.data().publish(Some(standing), 1);
+    mapped.data().sequence.fetch_add(1, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| nanoseconds(mapped.clock_gettime(0).1));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!reader.is_finished());
+        mapped.data().wall_at_boot.store(2, Ordering::SeqCst);
+        mapped.data().sequence.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(reader.join().expect("it does not panic"), 2);
     });
 }
 
