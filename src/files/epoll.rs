@@ -1,6 +1,6 @@
 //! epoll: watching many files at a cost that grows with what happens, not with what is watched (epoll(7)).
 //!
-//! Each watched file has an [`Item`] that observes the file's wait queue for good. A wake puts the item on the ready list and wakes
+//! Each watched file has an `Item` that observes the file's wait queue for good. A wake puts the item on the ready list and wakes
 //! whoever waits; `epoll_wait` takes items off the list and only then looks at their files:
 //!
 //! ```text

@@ -1,6 +1,6 @@
 //! The folder of a process: /proc/PID, and /proc/PID/task/TID of each of its threads.
 //!
-//! What is in it stands in one table, [`ENTRIES`]. A node holds the process weakly: an open file of one that has gone says
+//! What is in it stands in one table, `ENTRIES`. A node holds the process weakly: an open file of one that has gone says
 //! `ESRCH`, and keeps nothing alive.
 //!
 //! Next: `status.rs`, `memory.rs`, `descriptors.rs`. Exercise: why is the name of a process's folder never remembered?

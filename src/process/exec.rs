@@ -2,7 +2,7 @@
 //!
 //! Read [`RunningThread::execute`] from top to bottom: its lines are the steps. Everything that can fail, and everything that has
 //! to be awaited (the walk, the file's first pages, the interpreter's, the strings of the old program, the new stack), comes
-//! before [`RunningThread::commit`]; until then the old program is untouched and gets the error. The commit is the point of no
+//! before `RunningThread::commit`; until then the old program is untouched and gets the error. The commit is the point of no
 //! return: it cannot fail.
 //!
 //! ```text

@@ -1,6 +1,6 @@
 //! Whom a thread acts for: users and groups (credentials(7)).
 //!
-//! Users and groups go by the same rules, which stand once, in [`Ids`]; what differs is the privilege that is asked for and what
+//! Users and groups go by the same rules, which stand once, in `Ids`; what differs is the privilege that is asked for and what
 //! follows from a change. next: `capabilities.rs`.
 
 use abi::{Errno, Result};

@@ -1,7 +1,7 @@
 //! Futexes: waiting on a word of user memory (futex(2), futex(7)).
 //!
 //! A word is named by a [`Key`]: its address in this address space, or, if it lies in memory that processes share, its place in
-//! what is shared. The waiters of a key stand in a queue of one of [`BUCKETS`] tables. The order that makes it work:
+//! what is shared. The waiters of a key stand in a queue of one of `BUCKETS` tables. The order that makes it work:
 //!
 //! ```text
 //!   waiter                                waker

@@ -1,6 +1,6 @@
 //! Sockets: making, naming and connecting them.
 //!
-//! AF_UNIX only so far (`src/net`). A socket attempts; what waits is [`attempt`], for all of the calls alike.
+//! AF_UNIX only so far (`src/net`). A socket attempts; what waits is `attempt`, for all of the calls alike.
 //!
 //! Next: `socket_message.rs`.
 

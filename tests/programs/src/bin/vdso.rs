@@ -32,6 +32,9 @@ type ClockFunction = unsafe extern "C" fn(i32, *mut [i64; 2]) -> i32;
 /// What was found through AT_SYSINFO_EHDR.
 struct Vdso {
     base: usize,
+    /// Bytes of the object.
+    used: usize,
+    /// Bytes of its area.
     len: usize,
     clock_gettime: ClockFunction,
     clock_getres: ClockFunction,
@@ -56,6 +59,14 @@ fn base() -> usize {
     unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) as usize }
 }
 
+/// Where the area of the object ends.
+fn area_end() -> Result<usize, String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").map_err(|error| error.to_string())?;
+    let line = maps.lines().find(|line| line.ends_with("[vdso]")).ok_or("no [vdso] in maps")?;
+    let end = line.split(['-', ' ']).nth(1).unwrap_or_default();
+    usize::from_str_radix(end, 16).map_err(|error| format!("{line}: {error}"))
+}
+
 impl Vdso {
     /// Takes the object apart as vdso(7) says: program headers, dynamic section, symbols with the version LINUX_2.6.
     fn find() -> Result<Vdso, String> {
@@ -66,7 +77,7 @@ impl Vdso {
             |wanted: u32| (0..count).map(|index| table + index * 56).find(|header| at::<u32>(*header) == wanted);
         let (load, dynamic) = (header(1).ok_or("no PT_LOAD")?, header(2).ok_or("no PT_DYNAMIC")?);
         let bias = base + at::<u64>(load + 8) as usize - at::<u64>(load + 16) as usize;
-        let len = at::<u64>(load + 40) as usize;
+        let used = at::<u64>(load + 40) as usize;
         let dynamic = bias + at::<u64>(dynamic + 16) as usize;
         let entry = |tag: u64| {
             let entries = (0..64).map(|index| dynamic + index * 16).take_while(|entry| at::<u64>(*entry) != 0);
@@ -107,7 +118,8 @@ impl Vdso {
         unsafe {
             Ok(Vdso {
                 base,
-                len: len.next_multiple_of(PAGE),
+                used,
+                len: area_end()? - base,
                 clock_gettime: std::mem::transmute::<usize, ClockFunction>(find("__vdso_clock_gettime")?),
                 clock_getres: std::mem::transmute::<usize, ClockFunction>(find("__vdso_clock_getres")?),
                 gettimeofday: std::mem::transmute::<usize, unsafe extern "C" fn(*mut [i64; 2], *mut [i32; 2]) -> i32>(
@@ -179,7 +191,7 @@ fn maps_shows_both_areas_side_by_side(vdso: &Vdso) -> Outcome {
         Ok((number(start)?, number(end)?, rest))
     };
     let (image, data) = (find("[vdso]")?, find("[vvar]")?);
-    ensure!(image.0 == vdso.base && image.1 == vdso.base + vdso.len, "{maps}");
+    ensure!(image.0 == vdso.base && image.1 == vdso.base + vdso.len && image.1 >= vdso.base + vdso.used, "{maps}");
     // Newer kernels have more pages of data in between.
     ensure!((data.1..=data.1 + 8 * PAGE).contains(&image.0), "{maps}");
     ensure!(image.2.starts_with("r-xp 00000000 00:00 0 ") && data.2.starts_with("r--p 00000000 00:00 0 "), "{maps}");
