@@ -223,6 +223,11 @@ impl VectorState {
         Ok(VectorState { area: self.area.clone() })
     }
 
+    /// Bytes of the registers in a signal frame.
+    pub fn frame_size() -> usize {
+        LAYOUT.frame_size()
+    }
+
     /// The registers.
     pub fn bytes(&self) -> &[u8] {
         &self.area
@@ -242,6 +247,11 @@ impl VectorState {
         frame.resize(LAYOUT.frame_size(), 0);
         mark_frame(&mut frame, &LAYOUT);
         Ok(frame)
+    }
+
+    /// The same, part by part with the place of each.
+    pub fn frame_parts(&self, mut put: impl FnMut(usize, &[u8]) -> bool) -> bool {
+        self.to_signal_frame().is_ok_and(|frame| put(0, &frame))
     }
 
     /// Takes registers back from a signal frame, as on the bare machine.

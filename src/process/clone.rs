@@ -5,6 +5,7 @@
 //!
 //! Next: `exec.rs`.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
@@ -15,7 +16,7 @@ use super::deliver::AlternateStack;
 use super::process::{Process, Relations};
 use super::signal::Signal;
 use super::table::{self, ThreadPermit};
-use super::thread::{self, RunningThread, Thread, View};
+use super::thread::{self, OnCpu, RunningThread, Thread, View};
 use super::wait_event::Interruptible;
 
 /// A flag of clone3(2) that does not fit 32 bits: the child has no signal handlers.
@@ -99,7 +100,7 @@ impl RunningThread {
     }
 
     /// Makes the child, unseen by anybody yet but for its reserved number.
-    fn copy(&mut self, request: &CloneRequest, permit: ThreadPermit) -> Result<RunningThread> {
+    fn copy(&mut self, request: &CloneRequest, permit: ThreadPermit) -> Result<Box<RunningThread>> {
         let is_thread = request.has(general::CLONE_THREAD);
         let space = if request.has(general::CLONE_VM) { self.space.clone() } else { self.space.fork()? };
         let files = if request.has(general::CLONE_FILES) { self.files.clone() } else { Arc::new(self.files.copy()?) };
@@ -124,8 +125,9 @@ impl RunningThread {
         };
         let blocked = self.signals.lock().blocked;
         let view = View { space, files, fs, credentials: self.credentials.clone() };
-        let shared = Thread::new(number.keep(), process, blocked, *self.name.lock(), clear, view.clone(), vector);
-        let mut running = RunningThread::new(shared, context, view, permit);
+        let shared = Thread::new(number.0, process, blocked, *self.name.lock(), clear, view.clone(), vector);
+        let mut running = RunningThread::new(shared, context, view, permit)?;
+        number.keep();
         running.alternate_stack = alternate_stack;
         running.rseq = if is_thread { None } else { self.rseq };
         running.no_new_privileges = self.no_new_privileges;
@@ -189,8 +191,8 @@ impl Drop for ReservedNumber {
 /// # Errors
 ///
 /// `ENOMEM`.
-pub fn start(running: RunningThread, set_child_tid: Option<usize>) -> Result<()> {
-    start_with(running, async move |running: RunningThread| {
+pub fn start(running: Box<RunningThread>, set_child_tid: Option<usize>) -> Result<()> {
+    start_with(running, async move |running: Box<RunningThread>| {
         if let Some(address) = set_child_tid {
             let tid = running.tid();
             // As on Linux, a bad address is not reported: there is nobody to report it to.
@@ -205,9 +207,9 @@ pub fn start(running: RunningThread, set_child_tid: Option<usize>) -> Result<()>
 /// # Errors
 ///
 /// `ENOMEM`.
-pub fn start_with<F: Future<Output = RunningThread> + Send + 'static>(
-    running: RunningThread,
-    first: impl FnOnce(RunningThread) -> F + Send + 'static,
+pub fn start_with<F: Future<Output = Box<RunningThread>> + Send + 'static>(
+    running: Box<RunningThread>,
+    first: impl FnOnce(Box<RunningThread>) -> F + Send + 'static,
 ) -> Result<()> {
     let thread = running.shared().clone();
     let (tid, process) = (thread.tid(), thread.process.clone());
@@ -232,9 +234,7 @@ pub fn start_with<F: Future<Output = RunningThread> + Send + 'static>(
             table.add_process(process.clone());
         }
     });
-    #[expect(clippy::large_futures, reason = "this future is the thread; it is moved once, into its task")]
-    let life = async move { thread::run(first(running).await).await };
-    let life = thread::on_cpu(thread.clone(), life);
+    let life = OnCpu::new(thread.clone(), async move { thread::run(first(running).await).await });
     let class = crate::syscall::thread::class(process.nice.load(Ordering::Relaxed));
     let spawned = crate::tasks::try_spawn(class, "thread", |task| thread.set_task(task), life);
     if spawned.is_err() {

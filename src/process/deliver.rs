@@ -12,6 +12,7 @@
 //!
 //! Next: `exit.rs`.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
@@ -24,7 +25,7 @@ use super::table;
 use super::thread::{Life, RunningThread, attention};
 use super::wait_event::Interruptible;
 use crate::arch::signal_frame::{FaultRecord, FrameContent, SignalFrame};
-use crate::arch::{Exception, PageFault, vector_layout};
+use crate::arch::{Exception, PageFault, VectorState, vector_layout};
 use crate::mm::{Access, Fault};
 use crate::syscall::numbers;
 
@@ -64,7 +65,7 @@ enum Verdict {
 impl RunningThread {
     /// Ends, stops, or arranges for a handler to run, if anything asks for it.
     pub async fn deliver_signals(&mut self) -> Life {
-        if self.attention.load(Ordering::Acquire) == 0 && self.call_in_progress.is_none() && self.saved_mask.is_none() {
+        if self.attention.load(Ordering::Acquire) == 0 {
             return Life::GoesOn;
         }
         self.look_around().await
@@ -196,8 +197,7 @@ impl RunningThread {
         } else {
             SignalFrame::below_red_zone(self.context.rsp as usize)
         };
-        let vector = self.vector_frame()?;
-        let frame = SignalFrame::place(top, vector.len()).ok_or(Errno::EFAULT)?;
+        let frame = SignalFrame::place(top, VectorState::frame_size()).ok_or(Errno::EFAULT)?;
         if (uses_alternate || on_alternate) && frame.address < self.alternate_stack.base {
             return Err(Errno::EFAULT);
         }
@@ -214,13 +214,82 @@ impl RunningThread {
             information: info.to_bytes(),
         };
         let bytes = frame.encode(&content);
-        self.space.write_user_bytes(frame.address, &bytes).await?;
-        self.space.write_user_bytes(frame.vector_address, &vector).await?;
+        if !self.write_frame_now(&frame, &bytes) {
+            // Rare, and large: not a part of every thread.
+            Box::pin(self.write_frame(frame, bytes)).await?;
+        }
         if uses_alternate && self.alternate_stack.flags & general::SS_AUTODISARM != 0 {
             self.alternate_stack = AlternateStack::NONE;
         }
         frame.enter_handler(&mut self.context, info.signal.number(), action.handler);
         Ok(())
+    }
+
+    /// Writes a frame if the stack it goes to is there: no memory is needed then.
+    fn write_frame_now(&self, frame: &SignalFrame, bytes: &[u8]) -> bool {
+        let space = self.space.active();
+        let mut vector = self.vector.lock();
+        vector.save();
+        space.write_bytes(frame.address, bytes).is_ok()
+            && vector.frame_parts(|offset, part| space.write_bytes(frame.vector_address + offset, part).is_ok())
+    }
+
+    async fn write_frame(&self, frame: SignalFrame, bytes: [u8; SignalFrame::SIZE]) -> Result<()> {
+        let vector = self.vector_frame()?;
+        self.space.write_user_bytes(frame.address, &bytes).await?;
+        self.space.write_user_bytes(frame.vector_address, &vector).await
+    }
+
+    /// [`return_from_handler`](Self::return_from_handler), if the frame is there, and of a usual size.
+    pub fn return_from_handler_now(&mut self) -> Option<usize> {
+        let space = self.space.active();
+        let frame = SignalFrame::of_return(&self.context);
+        let mut bytes = [0; SignalFrame::SIZE];
+        space.read_bytes(frame.address, &mut bytes).ok()?;
+        let mut context = self.context;
+        let (mask, vector_address, stack) = frame.decode(&bytes, &mut context);
+        if vector_address == 0 {
+            return None;
+        }
+        self.restore_vector_now(vector_address)?;
+        self.context = context;
+        self.come_back(mask, stack);
+        Some(self.context.general.rax as usize)
+    }
+
+    /// Takes vector registers back from a frame, if it is there and of a usual size.
+    fn restore_vector_now(&self, address: usize) -> Option<()> {
+        let space = self.space.active();
+        let mut legacy = [0; vector_layout::LEGACY_SIZE];
+        space.read_bytes(address, &mut legacy).ok()?;
+        let len = vector_layout::frame_len(&legacy);
+        if len > legacy.len() {
+            return self.restore_long_vector_now(address, len);
+        }
+        let mut vector = self.vector.lock();
+        vector.load(&legacy).ok()?;
+        vector.restore();
+        Some(())
+    }
+
+    /// The same with more than SSE; apart, so that who has no more need not clear the room for it.
+    #[inline(never)]
+    fn restore_long_vector_now(&self, address: usize, len: usize) -> Option<()> {
+        /// Room for AVX.
+        const USUAL: usize = 1024;
+        let mut area = [0; USUAL];
+        let area = area.get_mut(..len)?;
+        self.space.active().read_bytes(address, area).ok()?;
+        let mut vector = self.vector.lock();
+        vector.load(area).ok()?;
+        vector.restore();
+        Some(())
+    }
+
+    /// What a handler's end brings back beside registers.
+    fn come_back(&mut self, mask: u64, (base, flags, size): (usize, u32, usize)) {
+        self.set_blocked(SignalSet(mask));
+        self.alternate_stack = AlternateStack { base, size, flags: flags & !general::SS_ONSTACK };
     }
 
     /// rt_sigreturn(2): goes back to where a handler interrupted the program. A frame that cannot be read is a SIGSEGV.
@@ -231,9 +300,7 @@ impl RunningThread {
         let restored = match restored {
             Ok(()) => {
                 let (mask, vector_address, stack) = frame.decode(&bytes, &mut self.context);
-                self.set_blocked(SignalSet(mask).without(SignalSet::UNBLOCKABLE));
-                let (base, flags, size) = stack;
-                self.alternate_stack = AlternateStack { base, size, flags: flags & !general::SS_ONSTACK };
+                self.come_back(mask, stack);
                 self.restore_vector_frame(vector_address).await
             }
             Err(errno) => Err(errno),
@@ -261,6 +328,11 @@ impl RunningThread {
         }
         self.vector.lock().restore();
         Ok(())
+    }
+
+    /// Which signals are blocked.
+    pub fn blocked(&self) -> SignalSet {
+        self.signals.lock().blocked
     }
 
     /// Changes which signals are blocked. One that was waiting and is not blocked any more is looked at before the thread returns to

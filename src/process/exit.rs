@@ -6,6 +6,7 @@
 //!
 //! Next: `wait.rs`.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
@@ -24,7 +25,7 @@ impl RunningThread {
     }
 
     /// Gives everything back.
-    pub async fn exit(mut self) {
+    pub async fn exit(mut self: Box<Self>) {
         futex::release_robust_list(&mut self).await;
         self.clear_child_tid().await;
         self.close_all_files().await;
@@ -81,7 +82,9 @@ fn end_thread(thread: &Arc<Thread>, code: i32) {
     drop(removed);
     let (was_last, status) = {
         let mut threads = process.threads.lock();
-        threads.retain(|other| !Arc::ptr_eq(other, thread));
+        if let Some(place) = threads.iter().position(|other| Arc::ptr_eq(other, thread)) {
+            threads.swap_remove(place);
+        }
         let mut signals = process.signals.lock();
         if tid == process.pid {
             signals.leader_exit_code = code;

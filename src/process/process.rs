@@ -240,6 +240,11 @@ impl Process {
         self.handlers.lock().get(signal)
     }
 
+    /// Says what it does about one signal from now on; returns what it did before.
+    pub fn set_action(&self, signal: Signal, action: Action) -> Action {
+        self.handlers.lock().set(signal, action)
+    }
+
     /// Gives it its own set of handlers, as exec does.
     pub fn set_handlers(&self, handlers: Arc<SignalHandlers>) {
         let old = core::mem::replace(&mut *self.handlers.lock(), handlers);

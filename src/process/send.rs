@@ -177,7 +177,10 @@ fn enqueue(
 /// now.
 pub fn redirect(signals: &ProcessSignals, threads: &[Arc<Thread>]) {
     let waiting = signals.pending.set();
-    for thread in threads.iter().filter(|_| !waiting.is_empty()) {
+    if waiting.is_empty() {
+        return;
+    }
+    for thread in threads {
         if !waiting.without(thread.signals.lock().blocked).is_empty() {
             thread.alert(attention::SIGNAL);
         }

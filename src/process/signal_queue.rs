@@ -51,7 +51,8 @@ impl SignalQueue {
         let info = found
             .and_then(|place| self.infos.remove(place))
             .unwrap_or(SignalInfo { signal, origin: Origin::User { pid: 0, uid: 0, is_directed: false } });
-        if !self.infos.iter().any(|info| info.signal == signal) {
+        // A standard signal waits once.
+        if !signal.is_real_time() || !self.infos.iter().any(|info| info.signal == signal) {
             self.set.remove(signal);
         }
         Some(info)

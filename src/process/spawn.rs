@@ -79,7 +79,7 @@ pub fn spawn(mut options: SpawnOptions) -> Result<Arc<Process>> {
 /// # Errors
 ///
 /// `EAGAIN`: too many threads. `ENOMEM`.
-pub(crate) fn empty_process(options: SpawnOptions) -> Result<RunningThread> {
+pub(crate) fn empty_process(options: SpawnOptions) -> Result<Box<RunningThread>> {
     let permit = ThreadPermit::take(options.credentials.uid, None)?;
     let space = AddressSpace::new(Layout::new(8 << 20, None), crate::mm::Limits::default())?;
     let vector = VectorState::fresh()?;
@@ -95,8 +95,10 @@ pub(crate) fn empty_process(options: SpawnOptions) -> Result<RunningThread> {
     let base = options.program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let len = base.len().min(15);
     name[..len].copy_from_slice(&base[..len]);
-    let shared = Thread::new(number.keep(), process, SignalSet::EMPTY, name, 0, view.clone(), vector);
-    Ok(RunningThread::new(shared, UserContext::new(0, 0), view, permit))
+    let shared = Thread::new(pid, process, SignalSet::EMPTY, name, 0, view.clone(), vector);
+    let running = RunningThread::new(shared, UserContext::new(0, 0), view, permit)?;
+    number.keep();
+    Ok(running)
 }
 
 async fn first_exec(

@@ -11,18 +11,21 @@
 //! Next: `arch/x86_64/user_mode.rs`, below `enter_user`; `syscall/table.rs`, below `answer`. Exercise: where does a thread
 //! that waits for a pipe notice that it was killed?
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::future::{Future, poll_fn};
+use core::future::Future;
 use core::ops::Deref;
-use core::pin::pin;
+use core::pin::Pin;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::task::{Context, Poll};
 
 use abi::Result;
 use conquer_once::spin::OnceCell;
 use executor::TaskRef;
 use executor::sync::SpinLock;
 use fs::{Credentials, FsContext};
+use pin_project_lite::pin_project;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::current;
@@ -35,11 +38,15 @@ use super::table::ThreadPermit;
 use crate::arch::{self, FaultRecord, Trap, UserContext, VectorState};
 use crate::counters;
 use crate::mm::AddressSpace;
+use crate::mm::heap::try_box;
 use crate::mm::user::UserPtr;
 use crate::syscall;
 
+/// Bytes of the future that a thread is: what a sleeping thread costs is this, its two halves, and its vector registers.
+const LARGEST_LIFE: usize = 2048;
+
 /// The life of a user thread, from its first instruction to its last.
-pub async fn run(mut thread: RunningThread) {
+pub async fn run(mut thread: Box<RunningThread>) {
     while thread.deliver_signals().await.is_alive() {
         match thread.enter_user() {
             None => {} // a system call that could be answered at once
@@ -78,7 +85,7 @@ pub mod attention {
     pub const END: u32 = 2;
     /// The process is to stop.
     pub const STOP: u32 = 4;
-    /// Something whose drop must be awaited is on the deferred list, or an old signal mask is to be restored.
+    /// A system call was interrupted, and is to be made again or to fail; or an old signal mask is to be restored.
     pub const AFTERMATH: u32 = 8;
 }
 
@@ -132,26 +139,47 @@ pub struct View {
     pub credentials: Arc<Credentials>,
 }
 
-/// Polls a thread's life, with its vector registers in this CPU while it runs and saved when it waits, so that it may go on
-/// elsewhere; and keeps account of its CPU time.
-pub async fn on_cpu(thread: Arc<Thread>, life: impl Future<Output = ()>) {
-    let mut life = pin!(life);
-    poll_fn(|context| {
+pin_project! {
+    /// Polls a thread's life, with its vector registers in this CPU while it runs and saved when it waits, so that it may go on
+    /// elsewhere; and keeps account of its CPU time.
+    ///
+    /// A future written by hand: an `async fn` would hold the life twice, as its argument and as what it awaits.
+    pub struct OnCpu<F> {
+        thread: Arc<Thread>,
+        #[pin]
+        life: F,
+    }
+}
+
+impl<F: Future<Output = ()>> OnCpu<F> {
+    /// The life of a thread, as a task polls it.
+    pub fn new(thread: Arc<Thread>, life: F) -> OnCpu<F> {
+        const { assert!(size_of::<Self>() <= LARGEST_LIFE, "a thread that sleeps must not need more memory than this") };
+        OnCpu { thread, life }
+    }
+}
+
+impl<F: Future<Output = ()>> Future for OnCpu<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let thread = this.thread;
         thread.accounted.store(arch::clock::now().as_nanos(), Ordering::Relaxed);
         thread.vector.lock().restore();
         current::set(Some(thread.clone()));
-        let outcome = life.as_mut().poll(context);
+        let outcome = this.life.poll(context);
         if outcome.is_pending() {
             thread.vector.lock().save();
         }
         thread.account();
         current::set(None);
         outcome
-    })
-    .await;
+    }
 }
 
-/// The half of a thread that only the thread itself touches.
+/// The half of a thread that only the thread itself touches. It stays in one place, in a box: a future would keep a copy of it for
+/// each `async fn` that it is handed to by value.
 pub struct RunningThread {
     shared: Arc<Thread>,
     /// Its user-mode registers.
@@ -279,8 +307,17 @@ impl Thread {
 
 impl RunningThread {
     /// The running half of a thread.
-    pub fn new(shared: Arc<Thread>, context: UserContext, view: View, permit: ThreadPermit) -> RunningThread {
-        RunningThread {
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(
+        shared: Arc<Thread>,
+        context: UserContext,
+        view: View,
+        permit: ThreadPermit,
+    ) -> Result<Box<RunningThread>> {
+        try_box(RunningThread {
             shared,
             context,
             space: view.space,
@@ -298,7 +335,7 @@ impl RunningThread {
             permit,
             written_before: 0,
             personality: 0,
-        }
+        })
     }
 
     /// The half that others may see.
@@ -322,7 +359,9 @@ impl RunningThread {
             trap
         });
         match trap {
-            Trap::Syscall(call) if self.answer_at_once(&call) => None,
+            // Taken from the registers where they are wanted, rather than carried through all that may come back.
+            Trap::Syscall(_) if self.answer_at_once(&self.context.call()) => None,
+            Trap::Syscall(_) => Some(Trap::Syscall(self.context.call())),
             trap => Some(trap),
         }
     }
@@ -390,6 +429,11 @@ impl RunningThread {
     /// `EFAULT`, `ENOMEM`.
     pub async fn put<T: IntoBytes + Immutable>(&self, to: UserPtr<T>, value: &T) -> Result<()> {
         self.space.write_user(to, value).await
+    }
+
+    /// Reads a value from user memory if it is there.
+    pub fn try_get<T: FromBytes>(&self, from: UserPtr<T>) -> Option<T> {
+        self.space.active().read(from).ok()
     }
 
     /// Writes a value to user memory if it is there; says whether.

@@ -22,6 +22,14 @@ pub fn metadata_of(file: &OpenFile) -> Result<fs::Metadata> {
     file.inode.as_ref().map(|inode| inode.metadata()).ok_or(Errno::EBADF)
 }
 
+/// fstat(2), if the result's memory is there.
+pub fn fstat_now(thread: &mut RunningThread, fd: Fd, result: UserPtr<[u64; 18]>) -> Option<Result<usize>> {
+    match thread.files.get(fd).and_then(|file| metadata_of(&file)) {
+        Ok(node) => thread.try_put(result, &stat_words(&node)).then_some(Ok(0)),
+        Err(errno) => Some(Err(errno)),
+    }
+}
+
 /// fstat(2). `EBADF`, `EFAULT`.
 pub async fn fstat(thread: &mut RunningThread, fd: Fd, result: UserPtr<[u64; 18]>) -> Result<usize> {
     let node = metadata_of(&*thread.files.get(fd)?)?;

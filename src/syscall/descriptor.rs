@@ -156,7 +156,6 @@ pub fn lseek(thread: &mut RunningThread, fd: Fd, offset: i64, whence: u32) -> Re
     if !file.ops.is_seekable() {
         return Err(Errno::ESPIPE);
     }
-    let size = file.inode.as_ref().map_or(0, |inode| inode.metadata().attributes.size);
     let position = match whence {
         general::SEEK_SET => u64::try_from(offset).map_err(|_| Errno::EINVAL)?,
         general::SEEK_CUR => {
@@ -165,7 +164,7 @@ pub fn lseek(thread: &mut RunningThread, fd: Fd, offset: i64, whence: u32) -> Re
                 Ok(*now as usize)
             });
         }
-        general::SEEK_END => moved(size, offset)?,
+        general::SEEK_END => moved(file.inode.as_ref().map_or(0, |inode| inode.metadata().attributes.size), offset)?,
         general::SEEK_DATA | general::SEEK_HOLE => {
             let from = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
             file.ops.seek_data(from, whence == general::SEEK_HOLE)?

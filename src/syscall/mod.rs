@@ -41,10 +41,13 @@ pub mod transfer;
 
 pub use table::numbers;
 
+use core::sync::atomic::Ordering;
+
 use abi::{Errno, Result};
 
 use crate::arch::Call;
 use crate::process::RunningThread;
+use crate::process::thread::attention;
 
 impl RunningThread {
     /// Answers a system call that need not wait, without a future: its result is in the register where the program looks for
@@ -73,6 +76,7 @@ impl RunningThread {
             Err(errno) => {
                 if errno.number() >= Errno::ERESTARTSYS.number() {
                     self.call_in_progress = Some(call.number);
+                    self.attention.fetch_or(attention::AFTERMATH, Ordering::Relaxed);
                 }
                 errno.as_return_value()
             }

@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result, general};
+use drivers::hw::PAGE_SIZE;
 use fs::inode::RenameMode;
 use fs::permission::Access;
 use fs::{At, Caller, Kind, Metadata, OpenFile, OpenFlags, Path, TimeChange, WalkFlags};
@@ -21,6 +22,8 @@ use crate::process::wait_event::Interruptible;
 
 /// The longest path, with its NUL.
 const PATH_MAX: usize = 4096;
+/// Most paths are shorter; those need no memory.
+const SHORT_PATH: usize = 64;
 /// The working directory instead of a descriptor.
 pub const AT_FDCWD: i32 = general::AT_FDCWD;
 
@@ -49,6 +52,16 @@ impl RunningThread {
     /// `EFAULT`; `ENAMETOOLONG`: over 4,095 bytes.
     pub async fn path(&self, address: UserPtr<u8>) -> Result<Vec<u8>> {
         self.space.read_c_string(address, PATH_MAX - 1).await
+    }
+
+    /// Copies a path in, if it is short and its memory is there.
+    fn short_path<'a>(&self, address: UserPtr<u8>, into: &'a mut [u8; SHORT_PATH]) -> Option<&'a [u8]> {
+        // Not beyond the page: the next one need not be there.
+        let len = SHORT_PATH.min(PAGE_SIZE - address.address() % PAGE_SIZE);
+        let into = &mut into[..len];
+        self.space.active().read_bytes(address.address(), into).ok()?;
+        let end = into.iter().position(|byte| *byte == 0)?;
+        Some(&into[..end])
     }
 
     /// Where a path begins that is relative to a descriptor.
@@ -220,6 +233,52 @@ async fn metadata(thread: &mut RunningThread, fd: i32, path: UserPtr<u8>, flags:
         Some(result) => result,
         None => Box::pin(thread.caller().stat(at, walk)).await,
     }
+}
+
+/// What the calls of the stat(2) family have in common, if the walk meets nothing to wait for.
+fn stat_at_now(
+    thread: &RunningThread,
+    fd: i32,
+    path: UserPtr<u8>,
+    result: UserPtr<[u64; 18]>,
+    flags: u32,
+) -> Option<Result<usize>> {
+    let mut short = [0; SHORT_PATH];
+    let path = thread.short_path(path, &mut short)?;
+    // An empty path has rules of its own.
+    if path.is_empty() {
+        return None;
+    }
+    let start = match thread.start(fd, path) {
+        Ok(start) => start,
+        Err(errno) => return Some(Err(errno)),
+    };
+    match thread.caller().try_stat(start.at(path, false), walk_flags(flags))? {
+        Ok(node) => thread.try_put(result, &stat_words(&node)).then_some(Ok(0)),
+        Err(errno) => Some(Err(errno)),
+    }
+}
+
+/// stat(2), without a future and without memory.
+pub fn stat_now(thread: &mut RunningThread, path: UserPtr<u8>, result: UserPtr<[u64; 18]>) -> Option<Result<usize>> {
+    stat_at_now(thread, AT_FDCWD, path, result, 0)
+}
+
+/// lstat(2), likewise.
+pub fn lstat_now(thread: &mut RunningThread, path: UserPtr<u8>, result: UserPtr<[u64; 18]>) -> Option<Result<usize>> {
+    stat_at_now(thread, AT_FDCWD, path, result, general::AT_SYMLINK_NOFOLLOW)
+}
+
+/// newfstatat(2), likewise.
+pub fn newfstatat_now(
+    thread: &mut RunningThread,
+    fd: i32,
+    path: UserPtr<u8>,
+    result: UserPtr<[u64; 18]>,
+    flags: u32,
+) -> Option<Result<usize>> {
+    // Other flags are for those who do it thoroughly.
+    if flags & !general::AT_SYMLINK_NOFOLLOW != 0 { None } else { stat_at_now(thread, fd, path, result, flags) }
 }
 
 /// stat(2).

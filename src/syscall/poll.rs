@@ -16,6 +16,7 @@ use abi::{Errno, Result, general};
 use executor::Instant;
 use executor::sync::{WaitQueue, Waiter};
 use fs::{OpenFile, PollEvents};
+use zerocopy::IntoBytes;
 
 use super::time::{self, Timespec};
 use crate::mm::user::UserPtr;
@@ -26,7 +27,7 @@ use crate::process::wait_event::Interruptible;
 
 /// What poll(2) reports whether it was asked for or not.
 const ALWAYS: PollEvents = PollEvents::ERR.union(PollEvents::HUP);
-/// So many files are looked at on the fast path.
+/// So many entries are copied at once on the fast path.
 const FEW: usize = 16;
 
 /// `struct pollfd`.
@@ -63,26 +64,44 @@ fn look_at(thread: &RunningThread, entry: Entry) -> PollEvents {
 
 /// poll(2), if something is ready now, or nothing is to be waited for.
 pub fn poll_now(thread: &mut RunningThread, list: UserPtr<u64>, count: usize, timeout: i32) -> Option<Result<usize>> {
-    if count > FEW {
-        return None;
+    answer_now(thread, list, count, timeout == 0)
+}
+
+/// ppoll(2), likewise.
+pub fn ppoll_now(
+    thread: &mut RunningThread,
+    list: UserPtr<u64>,
+    count: usize,
+    timeout: UserPtr<Timespec>,
+    mask: UserPtr<u64>,
+    _size: usize,
+) -> Option<Result<usize>> {
+    let is_over = !timeout.is_null() && thread.try_get(timeout)? == [0, 0];
+    // Another mask may let a signal in, which is for those who can wait.
+    if mask.is_null() { answer_now(thread, list, count, is_over) } else { None }
+}
+
+/// Looks at all files once, and answers if that is enough. What it writes for nothing the long way writes again.
+fn answer_now(thread: &RunningThread, list: UserPtr<u64>, count: usize, is_over: bool) -> Option<Result<usize>> {
+    if count as u64 > thread.process.limits.lock().soft(general::RLIMIT_NOFILE) {
+        return Some(Err(Errno::EINVAL));
     }
-    let mut words = [0; FEW];
+    let space = thread.space.active();
     let mut ready = 0;
-    for (index, word) in words[..count].iter_mut().enumerate() {
-        let entry = Entry::from_word(thread.space.active().read(list.element(index)).ok()?);
-        let found = look_at(thread, entry);
-        ready += usize::from(!found.is_empty());
-        *word = entry.to_word(found);
-    }
-    if ready == 0 && timeout != 0 {
-        return None;
-    }
-    for (index, word) in words[..count].iter().enumerate() {
-        if !thread.try_put(list.element(index), word) {
-            return None;
+    let mut words = [0; FEW];
+    for first in (0..count).step_by(FEW) {
+        let words = &mut words[..FEW.min(count - first)];
+        let place = list.element(first).address();
+        space.read_bytes(place, words.as_mut_bytes()).ok()?;
+        for word in words.iter_mut() {
+            let entry = Entry::from_word(*word);
+            let found = look_at(thread, entry);
+            ready += usize::from(!found.is_empty());
+            *word = entry.to_word(found);
         }
+        space.write_bytes(place, words.as_bytes()).ok()?;
     }
-    Some(Ok(ready))
+    (ready > 0 || is_over).then_some(Ok(ready))
 }
 
 /// poll(2). `EINVAL`: more entries than descriptors are allowed. `EINTR`, `EFAULT`, `ENOMEM`.
@@ -223,7 +242,7 @@ async fn select_until(
 ) -> Result<usize> {
     let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?.min(FD_SETSIZE);
     let words = count.div_ceil(64);
-    let mut wanted = Box::new([[0u64; WORDS]; 3]);
+    let mut wanted: Box<Sets> = Box::new([[0; WORDS]; 3]);
     for (set, pointer) in wanted.iter_mut().zip(sets) {
         if !pointer.is_null() {
             for (index, word) in set.iter_mut().enumerate().take(words) {
@@ -261,6 +280,86 @@ async fn select_until(
         }
     }
     Ok(bits)
+}
+
+/// The sets of select(2), as bits.
+type Sets = [[u64; WORDS]; 3];
+
+/// Looks at all descriptors once, and answers if that is enough.
+fn select_at_once(thread: &RunningThread, count: i32, sets: [UserPtr<u64>; 3], is_over: bool) -> Option<Result<usize>> {
+    let count = usize::try_from(count).ok()?.min(FD_SETSIZE);
+    let words = count.div_ceil(64);
+    let space = thread.space.active();
+    let mut asked: Sets = [[0; WORDS]; 3];
+    for (set, pointer) in asked.iter_mut().zip(sets).filter(|(_, pointer)| !pointer.is_null()) {
+        space.read_bytes(pointer.address(), set[..words].as_mut_bytes()).ok()?;
+        if let (Some(last), 1..) = (set[..words].last_mut(), count % 64) {
+            *last &= !(!0 << (count % 64));
+        }
+    }
+    let mut found: Sets = [[0; WORDS]; 3];
+    let mut bits = 0;
+    for index in 0..words {
+        let mut rest = asked[0][index] | asked[1][index] | asked[2][index];
+        while rest != 0 {
+            let bit = rest & rest.wrapping_neg();
+            rest ^= bit;
+            let fd = index * 64 + bit.trailing_zeros() as usize;
+            let file = match thread.files.get(Fd(fd as i32)) {
+                Ok(file) => file,
+                Err(errno) => return Some(Err(errno)),
+            };
+            let events = file.ops.poll();
+            for ((asked, found), wanted) in asked.iter().zip(&mut found).zip(SETS) {
+                if asked[index] & bit != 0 && events.intersects(wanted) {
+                    found[index] |= bit;
+                    bits += 1;
+                }
+            }
+        }
+    }
+    if bits == 0 && !is_over {
+        return None;
+    }
+    for (set, pointer) in found.iter().zip(sets).filter(|(_, pointer)| !pointer.is_null()) {
+        space.write_bytes(pointer.address(), set[..words].as_bytes()).ok()?;
+    }
+    Some(Ok(bits))
+}
+
+/// select(2), if something is ready now, or nothing is to be waited for. With a time that would have to be counted down, it waits
+/// its turn.
+pub fn select_now(
+    thread: &mut RunningThread,
+    count: i32,
+    read: UserPtr<u64>,
+    write: UserPtr<u64>,
+    except: UserPtr<u64>,
+    timeout: UserPtr<[i64; 2]>,
+) -> Option<Result<usize>> {
+    let is_over = !timeout.is_null();
+    if is_over && thread.try_get(timeout)? != [0, 0] {
+        return None;
+    }
+    select_at_once(thread, count, [read, write, except], is_over)
+}
+
+/// pselect6(2), likewise.
+pub fn pselect6_now(
+    thread: &mut RunningThread,
+    count: i32,
+    read: UserPtr<u64>,
+    write: UserPtr<u64>,
+    except: UserPtr<u64>,
+    timeout: UserPtr<Timespec>,
+    mask: UserPtr<[usize; 2]>,
+) -> Option<Result<usize>> {
+    let is_over = !timeout.is_null() && thread.try_get(timeout)? == [0, 0];
+    // The C library always hands a pair, usually of nothing.
+    if !mask.is_null() && thread.try_get(mask)?[0] != 0 {
+        return None;
+    }
+    select_at_once(thread, count, [read, write, except], is_over)
 }
 
 /// select(2). `EBADF`: a descriptor that is not open. `EINVAL`, `EINTR`, `EFAULT`, `ENOMEM`.

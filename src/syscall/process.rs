@@ -1,6 +1,7 @@
 //! Processes: fork and its kin, exec, exit, wait, kill.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use abi::{Errno, Result, general};
 
@@ -212,29 +213,37 @@ fn optional_signal(number: i32) -> Result<Option<Signal>> {
 /// kill(2). `EINVAL`: no such signal. `ESRCH`: no such process. `EPERM`: none of them may be signalled.
 pub fn kill(thread: &mut RunningThread, pid: i32, number: i32) -> Result<usize> {
     let signal = optional_signal(number)?;
+    if pid > 0 {
+        let target = table::process(pid).ok_or(Errno::ESRCH)?;
+        return signal_process(thread, &target, signal);
+    }
     let targets = table::with(|table| match pid {
         i32::MIN => alloc::vec::Vec::new(),
         -1 => {
             table.processes().filter(|process| process.pid > 1 && process.pid != thread.process.pid).cloned().collect()
         }
         0 => table.group(thread.process.group()),
-        pid if pid < 0 => table.group(-pid),
-        pid => table.process(pid).into_iter().collect(),
+        group => table.group(-group),
     });
     if targets.is_empty() {
         return Err(Errno::ESRCH);
     }
     let mut result = Err(Errno::EPERM);
     for target in &targets {
-        if thread.may_signal(target, signal) {
-            let sent = match signal {
-                Some(signal) => send::to_process(target, thread.signal_by_user(signal, false)),
-                None => Ok(()),
-            };
-            result = if result.is_ok() { result } else { sent.map(|()| 0) };
-        }
+        let sent = signal_process(thread, target, signal);
+        result = if result.is_ok() || sent == Err(Errno::EPERM) { result } else { sent };
     }
     result
+}
+
+fn signal_process(thread: &RunningThread, target: &Arc<Process>, signal: Option<Signal>) -> Result<usize> {
+    if !thread.may_signal(target, signal) {
+        return Err(Errno::EPERM);
+    }
+    if let Some(signal) = signal {
+        send::to_process(target, thread.signal_by_user(signal, false))?;
+    }
+    Ok(0)
 }
 
 /// tgkill(2). `EINVAL`, `ESRCH`, `EPERM`, `EAGAIN`.

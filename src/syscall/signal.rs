@@ -1,5 +1,8 @@
 //! Signals: actions, masks, waiting for them, sending them with information.
 
+use alloc::boxed::Box;
+use core::sync::atomic::Ordering;
+
 use abi::{Errno, Result, general};
 use executor::sync::WaitQueue;
 
@@ -7,6 +10,7 @@ use super::time;
 use crate::mm::user::UserPtr;
 use crate::process::deliver::AlternateStack;
 use crate::process::signal::{Action, SIGNAL_INFO_SIZE, Signal, SignalInfo, SignalSet};
+use crate::process::thread::attention;
 use crate::process::wait_event::Interruptible;
 use crate::process::{RunningThread, send, table};
 
@@ -17,6 +21,28 @@ fn check_set_size(size: usize) -> Result<()> {
     if size == SET_SIZE { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
+/// rt_sigaction(2), if the memory it is about is there.
+pub fn rt_sigaction_now(
+    thread: &mut RunningThread,
+    number: usize,
+    new: UserPtr<[u64; 4]>,
+    old: UserPtr<[u64; 4]>,
+    size: usize,
+) -> Option<Result<usize>> {
+    // Nothing may have changed when the call is left to `rt_sigaction` after all.
+    if !old.is_null() && !new.is_null() {
+        return None;
+    }
+    let action = match new.non_null() {
+        Some(new) => Some(Action::from_words(thread.try_get(new)?)),
+        None => None,
+    };
+    match exchange_action(thread, number, action, size) {
+        Ok(before) if !old.is_null() => thread.try_put(old, &before.to_words()).then_some(Ok(0)),
+        outcome => Some(outcome.map(|_| 0)),
+    }
+}
+
 /// rt_sigaction(2). `EINVAL`: no such signal, one that cannot be caught, or a wrong set size. `EFAULT`.
 pub async fn rt_sigaction(
     thread: &mut RunningThread,
@@ -25,26 +51,30 @@ pub async fn rt_sigaction(
     old: UserPtr<[u64; 4]>,
     size: usize,
 ) -> Result<usize> {
-    check_set_size(size)?;
-    let signal = Signal::new(number)?;
-    if !new.is_null() && SignalSet::UNBLOCKABLE.contains(signal) {
-        return Err(Errno::EINVAL);
-    }
-    let handlers = thread.process.handlers();
-    let before = if new.is_null() {
-        handlers.get(signal)
-    } else {
-        let action = Action::from_words(thread.get(new).await?);
-        let before = handlers.set(signal, action);
-        if action.ignores(signal) {
-            discard_waiting(thread, signal);
-        }
-        before
+    let action = match new.non_null() {
+        Some(new) => Some(Action::from_words(thread.get(new).await?)),
+        None => None,
     };
+    let before = exchange_action(thread, number, action, size)?;
     if !old.is_null() {
         thread.put(old, &before.to_words()).await?;
     }
     Ok(0)
+}
+
+/// Sets an action, if there is one to set; returns what was before.
+fn exchange_action(thread: &RunningThread, number: usize, new: Option<Action>, size: usize) -> Result<Action> {
+    check_set_size(size)?;
+    let signal = Signal::new(number)?;
+    let Some(action) = new else { return Ok(thread.process.action(signal)) };
+    if SignalSet::UNBLOCKABLE.contains(signal) {
+        return Err(Errno::EINVAL);
+    }
+    let before = thread.process.set_action(signal, action);
+    if action.ignores(signal) {
+        discard_waiting(thread, signal);
+    }
+    Ok(before)
 }
 
 /// A signal that is ignored from now on does not wait any longer (POSIX, `sigaction`).
@@ -56,6 +86,30 @@ fn discard_waiting(thread: &RunningThread, signal: Signal) {
     }
 }
 
+/// rt_sigprocmask(2), if the memory it is about is there.
+pub fn rt_sigprocmask_now(
+    thread: &mut RunningThread,
+    how: u32,
+    new: UserPtr<u64>,
+    old: UserPtr<u64>,
+    size: usize,
+) -> Option<Result<usize>> {
+    let set = match new.non_null() {
+        Some(new) => Some(SignalSet(thread.try_get(new)?)),
+        None => None,
+    };
+    let before = thread.blocked();
+    match mask_after(before, how, set, size) {
+        // Before the mask changes: if this cannot be done now, the call begins anew.
+        Ok(_) if !old.is_null() && !thread.try_put(old, &before.0) => None,
+        Ok(after) => {
+            thread.set_blocked(after);
+            Some(Ok(0))
+        }
+        Err(errno) => Some(Err(errno)),
+    }
+}
+
 /// rt_sigprocmask(2). `EINVAL`: unknown `how`, wrong set size. `EFAULT`.
 pub async fn rt_sigprocmask(
     thread: &mut RunningThread,
@@ -64,22 +118,27 @@ pub async fn rt_sigprocmask(
     old: UserPtr<u64>,
     size: usize,
 ) -> Result<usize> {
-    check_set_size(size)?;
-    let before = thread.signals.lock().blocked;
-    if !new.is_null() {
-        let set = SignalSet(thread.get(new).await?);
-        let after = match how {
-            general::SIG_BLOCK => before.union(set),
-            general::SIG_UNBLOCK => before.without(set),
-            general::SIG_SETMASK => set,
-            _ => return Err(Errno::EINVAL),
-        };
-        thread.set_blocked(after);
-    }
+    let set = match new.non_null() {
+        Some(new) => Some(SignalSet(thread.get(new).await?)),
+        None => None,
+    };
+    let before = thread.blocked();
+    thread.set_blocked(mask_after(before, how, set, size)?);
     if !old.is_null() {
         thread.put(old, &before.0).await?;
     }
     Ok(0)
+}
+
+fn mask_after(before: SignalSet, how: u32, set: Option<SignalSet>, size: usize) -> Result<SignalSet> {
+    check_set_size(size)?;
+    let Some(set) = set else { return Ok(before) };
+    match how {
+        general::SIG_BLOCK => Ok(before.union(set)),
+        general::SIG_UNBLOCK => Ok(before.without(set)),
+        general::SIG_SETMASK => Ok(set),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 /// rt_sigpending(2). `EINVAL`, `EFAULT`.
@@ -94,9 +153,15 @@ pub async fn rt_sigpending(thread: &mut RunningThread, set: UserPtr<u64>, size: 
     Ok(0)
 }
 
+/// rt_sigreturn(2), if the frame is there.
+pub fn rt_sigreturn_now(thread: &mut RunningThread) -> Option<Result<usize>> {
+    thread.return_from_handler_now().map(Ok)
+}
+
 /// rt_sigreturn(2).
 pub async fn rt_sigreturn(thread: &mut RunningThread) -> Result<usize> {
-    thread.return_from_handler().await
+    // Rare, and large: not a part of every thread.
+    Box::pin(thread.return_from_handler()).await
 }
 
 impl RunningThread {
@@ -105,6 +170,7 @@ impl RunningThread {
     pub fn replace_blocked_for_this_call(&mut self, mask: SignalSet) {
         let before = self.signals.lock().blocked;
         self.saved_mask.get_or_insert(before);
+        self.attention.fetch_or(attention::AFTERMATH, Ordering::Relaxed);
         self.set_blocked(mask);
     }
 

@@ -6,6 +6,7 @@
 //!
 //! Next: `path.rs`.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -225,7 +226,7 @@ pub fn write_now(thread: &mut RunningThread, fd: Fd, address: usize, len: usize)
         Ok(file) => file,
         Err(errno) => return Some(Err(errno)),
     };
-    if file.ops.is_seekable() {
+    if size_limit(thread, &file).is_some() {
         return None;
     }
     let mut buffer = match UserBuffer::new(&thread.space, UserSlice::new(address, len.min(MOST))) {
@@ -233,8 +234,9 @@ pub fn write_now(thread: &mut RunningThread, fd: Fd, address: usize, len: usize)
         Err(errno) => return Some(Err(errno)),
     };
     let flags = file.flags();
-    match file.ops.try_write(&mut 0, flags, &mut buffer) {
-        Ok(moved) if buffer.is_empty() || flags.contains(OpenFlags::NONBLOCK) => Some(Ok(moved)),
+    match At::Cursor.with(&file, |position| file.ops.try_write(position, flags, &mut buffer)) {
+        Ok(moved) if buffer.is_empty() => Some(Ok(moved)),
+        Ok(moved) if flags.contains(OpenFlags::NONBLOCK) && !file.ops.reads_fully() => Some(Ok(moved)),
         // The rest is written the long way, but what was written must not be written twice.
         Ok(moved) => {
             thread.written_before = moved;
@@ -262,10 +264,8 @@ pub async fn write(thread: &mut RunningThread, fd: Fd, address: usize, len: usiz
 }
 
 async fn write_buffer(thread: &RunningThread, file: &OpenFile, at: At, mut buffer: UserBuffer<'_>) -> Result<usize> {
-    if let Some(inode) = &file.inode
-        && inode.core().kind == fs::Kind::Regular
-    {
-        keep_to_size_limit(thread, file, at, &mut buffer)?;
+    if let Some(limit) = size_limit(thread, file) {
+        keep_to_size_limit(thread, file, at, &mut buffer, limit)?;
     }
     let result = transfer(thread, file, at, Writing(buffer)).await;
     // A socket of messages has no signal for it.
@@ -276,10 +276,25 @@ async fn write_buffer(thread: &RunningThread, file: &OpenFile, at: At, mut buffe
     result
 }
 
-/// RLIMIT_FSIZE: a write is cut there, and one that begins there is refused with SIGXFSZ.
-fn keep_to_size_limit(thread: &RunningThread, file: &OpenFile, at: At, buffer: &mut UserBuffer<'_>) -> Result<()> {
+/// RLIMIT_FSIZE, where there is one and it is about this file.
+fn size_limit(thread: &RunningThread, file: &OpenFile) -> Option<u64> {
+    let inode = file.inode.as_ref()?;
+    if inode.core().kind != fs::Kind::Regular {
+        return None;
+    }
     let limit = thread.process.limits.lock().soft(general::RLIMIT_FSIZE);
-    if limit == crate::process::limits::UNLIMITED || buffer.is_empty() {
+    (limit != crate::process::limits::UNLIMITED).then_some(limit)
+}
+
+/// A write is cut at the limit, and one that begins there is refused with SIGXFSZ.
+fn keep_to_size_limit(
+    thread: &RunningThread,
+    file: &OpenFile,
+    at: At,
+    buffer: &mut UserBuffer<'_>,
+    limit: u64,
+) -> Result<()> {
+    if buffer.is_empty() {
         return Ok(());
     }
     let begin = match at {
@@ -406,9 +421,9 @@ pub async fn preadv2(
         return Err(Errno::EOPNOTSUPP);
     }
     if offset == -1 {
-        readv(thread, fd, vectors, count).await
+        Box::pin(readv(thread, fd, vectors, count)).await
     } else {
-        preadv(thread, fd, vectors, count, offset).await
+        Box::pin(preadv(thread, fd, vectors, count, offset)).await
     }
 }
 
@@ -426,8 +441,8 @@ pub async fn pwritev2(
         return Err(Errno::EOPNOTSUPP);
     }
     if offset == -1 {
-        writev(thread, fd, vectors, count).await
+        Box::pin(writev(thread, fd, vectors, count)).await
     } else {
-        pwritev(thread, fd, vectors, count, offset).await
+        Box::pin(pwritev(thread, fd, vectors, count, offset)).await
     }
 }

@@ -27,7 +27,8 @@ use executor::sync::get_or_init;
 use super::cpu::{Cpu, with_cpu};
 use super::cpu_features::{CpuFeatures, cpu_features};
 use super::vector_layout::{
-    LEGACY_FEATURES, LEGACY_SIZE, VectorLayout, area_of_frame, keep_legacy_only, mark_frame, reset, sanitize,
+    END_MARK, LEGACY_FEATURES, LEGACY_SIZE, SOFTWARE_BYTES, VectorLayout, area_of_frame, keep_legacy_only, mark_frame,
+    reset, sanitize, software_bytes,
 };
 
 /// x87, SSE, AVX, and the three parts of AVX-512.
@@ -131,6 +132,11 @@ impl VectorState {
         Layout::from_size_align(layout().size, 64).expect("a few hundred bytes on 64")
     }
 
+    /// Bytes of the registers in a signal frame.
+    pub fn frame_size() -> usize {
+        layout().frame_size()
+    }
+
     /// The registers as last saved.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the area has this size, is initialised, and belongs to this value.
@@ -161,6 +167,14 @@ impl VectorState {
         frame.resize(layout.frame_size(), 0);
         mark_frame(&mut frame, layout);
         Ok(frame)
+    }
+
+    /// The same, part by part with the place of each, so that no copy has to be made. `put` says whether to go on; so does the answer.
+    pub fn frame_parts(&self, mut put: impl FnMut(usize, &[u8]) -> bool) -> bool {
+        let (layout, bytes) = (layout(), self.bytes());
+        put(0, &bytes[..SOFTWARE_BYTES])
+            && put(SOFTWARE_BYTES, &software_bytes(layout))
+            && (!layout.is_extended || put(LEGACY_SIZE, &bytes[LEGACY_SIZE..]) && put(layout.size, &END_MARK))
     }
 
     /// Takes registers back from a signal frame: all of them, or the first 512 bytes where the rest is not as this machine wrote it.

@@ -62,12 +62,14 @@ pub fn keep_legacy_only(area: &mut [u8], layout: &VectorLayout) {
 }
 
 /// Where software's bytes begin in the legacy area: in a signal frame, `struct _fpx_sw_bytes` (Linux, `asm/sigcontext.h`).
-const SOFTWARE_BYTES: usize = 464;
+pub const SOFTWARE_BYTES: usize = 464;
 /// The first word there says that the frame holds a whole XSAVE area …
 const MAGIC_1: u32 = 0x4650_5853;
 /// … and this one follows the area.
 const MAGIC_2: u32 = 0x4650_5845;
 const MAGIC_2_SIZE: usize = 4;
+/// What follows the area in a frame.
+pub const END_MARK: [u8; MAGIC_2_SIZE] = MAGIC_2.to_le_bytes();
 /// No frame that claims to be larger is read.
 const FRAME_MAX: usize = 16 << 10;
 
@@ -86,16 +88,23 @@ impl VectorLayout {
     }
 }
 
-/// Marks a frame, into whose first bytes the area was copied, so that programs can tell what it holds.
-pub fn mark_frame(frame: &mut [u8], layout: &VectorLayout) {
-    let software = &mut frame[SOFTWARE_BYTES..LEGACY_SIZE];
-    software.fill(0);
+/// Software's bytes of a frame, by which programs can tell what it holds: zeros for a legacy one.
+pub fn software_bytes(layout: &VectorLayout) -> [u8; LEGACY_SIZE - SOFTWARE_BYTES] {
+    let mut bytes = [0; LEGACY_SIZE - SOFTWARE_BYTES];
     if layout.is_extended {
-        software[..4].copy_from_slice(&MAGIC_1.to_le_bytes());
-        software[4..8].copy_from_slice(&(layout.frame_size() as u32).to_le_bytes());
-        software[8..16].copy_from_slice(&layout.features.to_le_bytes());
-        software[16..20].copy_from_slice(&(layout.size as u32).to_le_bytes());
-        frame[layout.size..layout.size + MAGIC_2_SIZE].copy_from_slice(&MAGIC_2.to_le_bytes());
+        bytes[..4].copy_from_slice(&MAGIC_1.to_le_bytes());
+        bytes[4..8].copy_from_slice(&(layout.frame_size() as u32).to_le_bytes());
+        bytes[8..16].copy_from_slice(&layout.features.to_le_bytes());
+        bytes[16..20].copy_from_slice(&(layout.size as u32).to_le_bytes());
+    }
+    bytes
+}
+
+/// Marks a frame, into whose first bytes the area was copied.
+pub fn mark_frame(frame: &mut [u8], layout: &VectorLayout) {
+    frame[SOFTWARE_BYTES..LEGACY_SIZE].copy_from_slice(&software_bytes(layout));
+    if layout.is_extended {
+        frame[layout.size..layout.size + MAGIC_2_SIZE].copy_from_slice(&END_MARK);
     }
 }
 
