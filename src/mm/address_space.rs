@@ -29,7 +29,7 @@ use super::layout::{LOWEST, Layout};
 use super::mapper::Mappers;
 use super::page_table::{self, Batch, OutOfMemory, PageTable, Resident};
 use super::rank;
-use super::vma::{Backing, MAX_AREAS, MappedFile, SpecialPages, Vma, VmaFlags, VmaMap};
+use super::vma::{Backing, MappedFile, SpecialPages, Vma, VmaFlags, VmaMap};
 use crate::arch::paging::{Rights, USER_END};
 
 impl From<OutOfMemory> for Errno {
@@ -287,7 +287,7 @@ impl AddressSpace {
         }
         let mut inner = self.inner.lock();
         let cuts = inner.areas.find(address).is_some_and(|vma| vma.start < range.start && range.end < vma.end);
-        if cuts && inner.areas.count() >= MAX_AREAS {
+        if cuts && inner.areas.count() >= super::vma::areas_at_most() {
             return Err(Errno::ENOMEM);
         }
         inner.areas.reserve()?;
@@ -375,7 +375,7 @@ impl MapRequest {
 
 impl Inner {
     /// Chooses the address for `len` bytes.
-    pub fn place(&self, placement: Placement, len: usize) -> Result<usize, Errno> {
+    pub fn place(&mut self, placement: Placement, len: usize) -> Result<usize, Errno> {
         match placement {
             Placement::Fixed(address) | Placement::FixedNoReplace(address) => {
                 let range = user_range(address, len)
@@ -397,8 +397,8 @@ impl Inner {
             }
             Placement::Anywhere => {
                 let base = self.layout.mmap_base;
-                let below = || self.areas.gap_below(base, LOWEST, len);
-                below().or_else(|| self.areas.gap_above(base, USER_END, len)).ok_or(Errno::ENOMEM)
+                let below = self.areas.gap_below(base, LOWEST, len);
+                below.or_else(|| self.areas.gap_above(base, USER_END, len)).ok_or(Errno::ENOMEM)
             }
         }
     }
@@ -418,7 +418,9 @@ impl Inner {
     /// Whether `vma` may come in place of `replaced` pages.
     pub fn check_limits(&self, vma: &Vma, replaced: usize, limits: &Limits) -> Result<(), Errno> {
         let pages = |bytes: u64| usize::try_from(bytes / FRAME_SIZE as u64).unwrap_or(usize::MAX);
-        if self.areas.count() + 2 > MAX_AREAS || self.mapped - replaced + vma.pages() > pages(limits.address_space) {
+        if self.areas.count() + 2 > super::vma::areas_at_most()
+            || self.mapped - replaced + vma.pages() > pages(limits.address_space)
+        {
             return Err(Errno::ENOMEM);
         }
         if vma.is_data() {

@@ -12,7 +12,7 @@ use super::address_space::{AddressSpace, Inner, try_push, user_range};
 use super::frames::{FRAME_SIZE, Frame};
 use super::page_fault::{Access, Fault};
 use super::page_table::Batch;
-use super::vma::{Backing, MAX_AREAS, MappedFile, Vma, VmaFlags};
+use super::vma::{Backing, MappedFile, Vma, VmaFlags};
 use crate::arch::paging::Rights;
 
 impl AddressSpace {
@@ -229,7 +229,7 @@ impl Inner {
 
     /// Changes the areas in a range, cutting them where it begins and ends, and keeps the accounts.
     fn change(&mut self, range: Range<usize>, mut change: impl FnMut(&mut Vma)) -> Result<(), Errno> {
-        if self.areas.count() + 2 > MAX_AREAS {
+        if self.areas.count() + 2 > super::vma::areas_at_most() {
             return Err(Errno::ENOMEM);
         }
         self.areas.reserve()?;

@@ -9,6 +9,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use bitflags::bitflags;
 use drivers::hw::Page;
@@ -18,8 +19,19 @@ use super::frames::FRAME_SIZE;
 use super::page_table::OutOfMemory;
 use crate::arch::paging::Rights;
 
-/// Areas a program may have, as Linux's `vm.max_map_count`.
-pub const MAX_AREAS: usize = 65_530;
+/// Areas a program may have: Linux's `vm.max_map_count`, and as much as there.
+static AREAS_AT_MOST: AtomicUsize = AtomicUsize::new(65_530);
+
+/// Areas a program may have.
+pub fn areas_at_most() -> usize {
+    AREAS_AT_MOST.load(Ordering::Relaxed)
+}
+
+/// Says how many areas a program may have.
+pub fn set_areas_at_most(count: usize) {
+    AREAS_AT_MOST.store(count, Ordering::Relaxed);
+}
+
 /// Bytes below a stack that nothing else may be mapped in, as Linux's `stack_guard_gap`.
 pub const STACK_GUARD: usize = 256 * FRAME_SIZE;
 /// Areas in one chunk of the map.
@@ -192,6 +204,18 @@ pub struct VmaMap {
     chunks: Vec<Vec<Vma>>,
     spare: Vec<Vec<Vma>>,
     count: usize,
+    searched: Searched,
+}
+
+/// What searches from a ceiling down have learned, so that the next need not pass the same areas again: with thousands of stacks,
+/// one below the other, each new one would look at all of them.
+#[derive(Clone, Copy, Default)]
+struct Searched {
+    ceiling: usize,
+    /// Above this address …
+    down_to: usize,
+    /// … no gap is longer than this.
+    longest: usize,
 }
 
 fn new_chunk() -> Result<Vec<Vma>, OutOfMemory> {
@@ -345,8 +369,13 @@ impl VmaMap {
         if self.chunks.get(at.0).is_none_or(|chunk| chunk.len() == CHUNK) {
             let mut fresh = self.spare.pop().expect("reserve() came before");
             if let Some(full) = self.chunks.get_mut(at.0) {
-                // Areas are mostly added at the ends; an even split would leave the chunks half empty then.
-                let keep = if at.1 == CHUNK { CHUNK - 1 } else { CHUNK / 2 };
+                // Areas are mostly added at the ends; an even split would leave the chunks half empty then. The second is for
+                // stacks, each of which goes below the one before and has a guard.
+                let keep = match at.1 {
+                    CHUNK => CHUNK - 1,
+                    ..=2 => 2,
+                    _ => CHUNK / 2,
+                };
                 fresh.extend(full.drain(keep..));
                 self.chunks.insert(at.0 + 1, fresh);
                 if at.1 > keep {
@@ -393,6 +422,9 @@ impl VmaMap {
             each(self.remove_at(at));
             at = self.normalised(at);
         }
+        if range.end > self.searched.down_to {
+            self.searched.down_to = self.at(at).map_or(usize::MAX, |vma| vma.start);
+        }
     }
 
     /// Changes every area in `range`, cutting those that reach beyond it, and joins what has become alike.
@@ -437,9 +469,15 @@ impl VmaMap {
     }
 
     /// The highest address below `ceiling` and not below `floor` where `len` bytes are free.
-    pub fn gap_below(&self, ceiling: usize, floor: usize, len: usize) -> Option<usize> {
-        let mut end = ceiling;
-        let mut at = self.locate(ceiling);
+    pub fn gap_below(&mut self, ceiling: usize, floor: usize, len: usize) -> Option<usize> {
+        let known = self.searched;
+        let (mut end, mut longest) = match known {
+            Searched { ceiling: same, .. } if same == ceiling && known.longest < len => {
+                (known.down_to.min(ceiling), known.longest)
+            }
+            _ => (ceiling, 0),
+        };
+        let mut at = self.locate(end);
         if let Some(vma) = self.at(at) {
             end = end.min(vma.guarded_start());
         }
@@ -447,8 +485,10 @@ impl VmaMap {
             let before = self.previous(at);
             let below = before.and_then(|at| self.at(at)).map_or(0, |vma| vma.end).max(floor);
             if end >= below && end - below >= len {
+                self.searched = Searched { ceiling, down_to: end, longest };
                 return Some(end - len);
             }
+            longest = longest.max(end.saturating_sub(below));
             at = before?;
             end = end.min(self.at(at)?.guarded_start());
             if end < floor {

@@ -10,6 +10,7 @@ use fs::permission::Capabilities;
 use fs::pipe::PIPE_MAX_SIZE;
 use procfs::{Node, Table, file, writable_file};
 
+use crate::mm;
 use crate::process::limits::NR_OPEN;
 use crate::process::table::{PID_MAX, THREADS_MAX};
 use crate::random;
@@ -38,7 +39,7 @@ fn files() -> Node {
 
 fn memory() -> Node {
     Table::new()
-        .with("max_map_count", fixed(crate::mm::MAX_AREAS))
+        .with("max_map_count", writable_file(|| format!("{}\n", mm::areas_at_most()).into_bytes(), set_areas_at_most))
         .with("overcommit_memory", fixed(0))
         .with("overcommit_ratio", fixed(50))
         .node()
@@ -73,6 +74,14 @@ fn line(mut text: Vec<u8>) -> Vec<u8> {
 fn set(written: &[u8], set: fn(&[u8]) -> Result<()>) -> Result<()> {
     let name = written.split(|byte| matches!(byte, b'\n' | b'\0')).next().ok_or(Errno::EINVAL)?;
     set(&name[..name.len().min(system::HOST_NAME_MAX)])
+}
+
+fn set_areas_at_most(written: &[u8]) -> Result<()> {
+    let text = core::str::from_utf8(written).map_err(|_| Errno::EINVAL)?;
+    // Linux keeps it in an `int`.
+    let count: u32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
+    mm::set_areas_at_most(i32::try_from(count).map_err(|_| Errno::EINVAL)? as usize);
+    Ok(())
 }
 
 fn random_numbers() -> Node {
