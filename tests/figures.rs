@@ -1,0 +1,81 @@
+//! What system calls cost: instructions counted by QEMU's `-icount`, where one takes a nanosecond, and allocations counted by the
+//! kernel (`/proc/rouse/counters`).
+//!
+//! The limits are what Linux 6.1 takes for the same row of the same program (`cargo run --release -- bench`), or less where less is
+//! promised. The kernel is the fast one: the checked one does more.
+
+use xtask::guest::Guest;
+use xtask::machine::Options;
+
+/// Rows that allocate nothing, with the most instructions that each may take.
+const WITHOUT_MEMORY: &[(&str, f64)] = &[
+    ("null-syscall", 200.0),
+    ("read-1", 669.0),
+    ("write-1", 592.0),
+    ("lseek", 397.0),
+    ("clock-gettime", 400.0),
+    ("futex-wake", 497.0),
+    ("fstat", 1_040.0),
+    ("stat", 3_570.0),
+    ("poll-1", 970.0),
+    ("poll-100", 13_450.0),
+    ("select-100", 15_500.0),
+    ("signal-deliver", 3_740.0),
+    ("pipe-round-trip", 12_500.0),
+    ("switch-2", 4_130.0),
+];
+
+/// Rows that may allocate.
+const OTHERS: &[(&str, f64)] = &[
+    ("open-close", 6_390.0),
+    ("protection-fault", 8_960.0),
+    ("page-fault-anonymous", 5_800.0),
+    ("unix-round-trip", 16_700.0),
+    ("thread-create-join", 75_800.0),
+    ("fork-exit", 168_000.0),
+    ("fork-exec", 654_000.0),
+];
+
+const TIME_LIMIT_SECONDS: u64 = 600;
+/// Kernel memory of a sleeping thread, in KiB.
+const SLEEPER_KIB: f64 = 4.0;
+
+#[test]
+fn system_calls_take_no_more_instructions_than_on_linux_and_the_quick_ones_no_memory() {
+    let options = Options { icount: true, timeout: Some(TIME_LIMIT_SECONDS), ..Options::default() };
+    let mut guest = Guest::start(&options).expect("a machine");
+    let mut complaints = Vec::new();
+    let quick = WITHOUT_MEMORY.iter().map(|row| (row, true));
+    for ((row, limit), is_quick) in quick.chain(OTHERS.iter().map(|row| (row, false))) {
+        let output = guest.run(&["bench", row]).expect("the machine lives on");
+        let text = output.text();
+        let cost: Option<f64> = text.split_whitespace().next().and_then(|cost| cost.parse().ok());
+        // Whole instructions: the loop around the call takes the rest.
+        if cost.is_none_or(|cost| cost.floor() > *limit) {
+            complaints.push(format!("{row}: more than {limit}: {text}"));
+        }
+        if is_quick && text.contains("heap_allocations") {
+            complaints.push(format!("{row}: allocates: {text}"));
+        }
+    }
+    guest.stop();
+    assert!(complaints.is_empty(), "{}", complaints.concat());
+}
+
+#[test]
+fn a_sleeping_thread_takes_at_most_four_kib_of_the_kernel() {
+    let options = Options { memory: "1G".into(), timeout: Some(TIME_LIMIT_SECONDS), ..Options::default() };
+    let mut guest = Guest::start(&options).expect("a machine");
+    // (threads, memory that is free or the process's own, in KiB)
+    let mut with_threads = |count: &str| {
+        let output = guest.run(&["bench", "--threads", count]).expect("the machine lives on");
+        let text = output.text();
+        let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [threads, free, own] = numbers[..] else { panic!("{count} threads: {output:?}") };
+        (threads, free + own)
+    };
+    let ((few, before), (many, after)) = (with_threads("1000"), with_threads("5000"));
+    guest.stop();
+    let each = (before - after) / (many - few);
+    assert!((0.5..=SLEEPER_KIB).contains(&each), "{each:.2} KiB for each of {many} threads");
+}
