@@ -1,8 +1,8 @@
 //! What becomes of signals: the one place where a thread looks at them, on its way back to user mode.
 //!
-//! Everything that makes a thread turn aside sets a bit of [`attention`]; with none set, [`RunningThread::deliver_signals`] is one
-//! load. Otherwise the thread ends, stops, or runs a handler. Whether an interrupted system call fails with `EINTR` or is made
-//! again is decided here too, and only here:
+//! Everything that makes a thread turn aside sets a bit of [`attention`]; with none set it is undisturbed, which is one load to find
+//! out. Otherwise, in [`RunningThread::deliver_signals`], the thread ends, stops, or runs a handler. Whether an interrupted system
+//! call fails with `EINTR` or is made again is decided here too, and only here:
 //!
 //! | the call returned | no handler runs | handler without SA_RESTART | handler with SA_RESTART |
 //! |---|---|---|---|
@@ -63,15 +63,14 @@ enum Verdict {
 }
 
 impl RunningThread {
-    /// Ends, stops, or arranges for a handler to run, if anything asks for it.
-    pub async fn deliver_signals(&mut self) -> Life {
-        if self.attention.load(Ordering::Acquire) == 0 {
-            return Life::GoesOn;
-        }
-        self.look_around().await
+    /// Whether nothing asks it to turn aside: the one question on every way back to user mode.
+    #[inline]
+    pub fn is_undisturbed(&self) -> bool {
+        self.attention.load(Ordering::Acquire) == 0
     }
 
-    async fn look_around(&mut self) -> Life {
+    /// Ends, stops, or arranges for a handler to run, if anything asks for it.
+    pub async fn deliver_signals(&mut self) -> Life {
         loop {
             // Cleared before the queues are read: what is sent from now on sets the bits again. END stays.
             let seen = self.attention.fetch_and(attention::END, Ordering::AcqRel);

@@ -47,7 +47,7 @@ const LARGEST_LIFE: usize = 2048;
 
 /// The life of a user thread, from its first instruction to its last.
 pub async fn run(mut thread: Box<RunningThread>) {
-    while thread.deliver_signals().await.is_alive() {
+    while thread.is_undisturbed() || thread.deliver_signals().await.is_alive() {
         match thread.enter_user() {
             None => {} // a system call that could be answered at once
             Some(Trap::Syscall(call)) => thread.answer(call).await,

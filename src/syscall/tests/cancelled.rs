@@ -137,7 +137,7 @@ fn polled(answer: &mut Answer, waker: &Waker) -> Poll<abi::Result<usize>> {
 }
 
 impl Blocking {
-    fn prepare(&self) -> RunningThread {
+    fn prepare(&self) -> Box<RunningThread> {
         let mut thread = new_thread(0);
         thread.space.activate();
         for (address, word) in [(POLLED, 1 << 32), (TIME, 0), (TIME + 8, 10_000_000), (INTEREST, 1), (ONE, 1_u64)] {

@@ -1,5 +1,6 @@
 //! What the tests of system calls stand on: threads with some memory, programs of steps, the clock.
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::sync::Arc;
 use core::cell::RefCell;
@@ -45,7 +46,7 @@ fn prepare() {
 }
 
 /// A thread of a new process, with memory at [`DATA`] and no files; nobody knows of it yet.
-pub fn new_thread(entry: u64) -> RunningThread {
+pub fn new_thread(entry: u64) -> Box<RunningThread> {
     prepare();
     let root = tmpfs::Tmpfs::named("rootfs", &FRAMES, tmpfs::Limits::NONE, 0o755);
     let options = SpawnOptions {
@@ -67,7 +68,7 @@ pub fn new_thread(entry: u64) -> RunningThread {
 }
 
 /// Another thread of the same process, which shares everything; nobody knows of it.
-pub fn sibling(of: &RunningThread) -> RunningThread {
+pub fn sibling(of: &RunningThread) -> Box<RunningThread> {
     let number = ReservedNumber::take().expect("a number").keep();
     let view = thread::View {
         space: of.space.clone(),
@@ -77,7 +78,7 @@ pub fn sibling(of: &RunningThread) -> RunningThread {
     };
     let vector = VectorState::fresh().expect("memory");
     let shared = Thread::new(number, of.process.clone(), SignalSet::EMPTY, [0; 16], 0, view.clone(), vector);
-    RunningThread::new(shared, of.context, view, ThreadPermit::take(0, None).expect("no limit"))
+    RunningThread::new(shared, of.context, view, ThreadPermit::take(0, None).expect("no limit")).expect("memory")
 }
 
 /// Starts a process that runs a program.
