@@ -51,8 +51,7 @@ impl SignalQueue {
         let info = found
             .and_then(|place| self.infos.remove(place))
             .unwrap_or(SignalInfo { signal, origin: Origin::User { pid: 0, uid: 0, is_directed: false } });
-        // A standard signal waits once.
-        if !signal.is_real_time() || !self.infos.iter().any(|info| info.signal == signal) {
+        if !self.infos.iter().any(|info| info.signal == signal) {
             self.set.remove(signal);
         }
         Some(info)
