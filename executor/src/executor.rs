@@ -103,10 +103,29 @@ impl<M: Machine> Executor<M> {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.try_spawn_on(u64::MAX, class, name, |_| {}, future)
+    }
+
+    /// The same, on certain CPUs only ([`TaskRef::set_affinity`]); `before` sees the task before any CPU can poll it.
+    ///
+    /// # Errors
+    /// There is no memory for it; the future comes back.
+    pub fn try_spawn_on<F>(
+        self,
+        affinity: u64,
+        class: Class,
+        name: &'static str,
+        before: impl FnOnce(&TaskRef),
+        future: F,
+    ) -> Result<TaskRef, SpawnError<F>>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let shared = self.0;
         let cpu = shared.machine.current_cpu();
-        let new = NewTask { name, class, cpu, virtual_runtime: shared.cpus[cpu].inbox.floor() };
+        let new = NewTask { name, class, cpu, affinity, virtual_runtime: shared.cpus[cpu].inbox.floor() };
         let (task, runnable) = task::spawn(shared, &new, future)?;
+        before(&task);
         shared.task_count.fetch_add(1, Ordering::Relaxed);
         shared.tasks.enter(&task);
         shared.queue(runnable, Origin::Spawn);

@@ -40,6 +40,9 @@ pub(crate) const DRIVER_TIME: u64 = 10_000_000;
 pub(crate) const HAND_OFFS: u32 = 16;
 /// How long a user task runs before a waiting one of equal weight has its turn, in nanoseconds.
 pub(crate) const GRANULARITY: u64 = 3_000_000;
+/// The same while another CPU has nothing to do, which may then take one of the two. Not at once: whoever wakes another task mostly waits
+/// for it soon, as the two ends of a pipe do, and then both are best off where they are.
+pub(crate) const SPREAD_AFTER: u64 = 500_000;
 /// How far behind the others a task may be in virtual time when it wakes, in nanoseconds.
 const SLEEPER_CREDIT: u64 = GRANULARITY / 2;
 /// How many wakes from elsewhere wait in a slot; the rest go to the overflow list.
@@ -174,26 +177,39 @@ impl RunQueue {
         Some(task)
     }
 
-    /// Moves half of the tasks to `thief`; never the only one. Virtual times are moved to the thief's scale.
-    pub(crate) fn give_half_to(&mut self, thief: &mut Self) -> usize {
-        let count = (self.length / 2).min(STEAL_LIMIT);
-        for _ in 0..count {
-            // The `next` task stays: it is warm here.
-            let task = match self.users.pop() {
-                Some(user) => user,
-                None => match self.drivers.pop() {
-                    Some(driver) => {
-                        self.driver_count -= 1;
-                        driver
-                    }
-                    None => return 0,
-                },
-            };
-            self.length -= 1;
-            rescale(&task, self.floor, thief.floor);
-            thief.push(task);
+    /// Moves up to `count` tasks to `thief`, of those that it `may_run`; returns how many. Virtual times are moved to the thief's scale.
+    pub(crate) fn give_to(&mut self, thief: &mut Self, count: usize, may_run: impl Fn(&Runnable) -> bool) -> usize {
+        let count = count.min(STEAL_LIMIT);
+        let mut kept = Fifo::new();
+        let (mut given, mut looked_at) = (0, 0);
+        // The `next` task stays: it is warm here.
+        while given < count
+            && looked_at < 2 * STEAL_LIMIT
+            && let Some(task) = self.take_spare()
+        {
+            looked_at += 1;
+            if may_run(&task) {
+                given += 1;
+                rescale(&task, self.floor, thief.floor);
+                thief.push(task);
+            } else {
+                kept.push(task);
+            }
         }
-        count
+        while let Some(task) = kept.pop() {
+            self.push(task);
+        }
+        given
+    }
+
+    fn take_spare(&mut self) -> Option<Runnable> {
+        let task = self.users.pop().or_else(|| {
+            let driver = self.drivers.pop()?;
+            self.driver_count -= 1;
+            Some(driver)
+        })?;
+        self.length -= 1;
+        Some(task)
     }
 }
 

@@ -120,6 +120,8 @@ pub(crate) struct Facts {
     class: AtomicU32,
     /// The CPU that ran it last, or spawned it.
     pub(crate) cpu: AtomicUsize,
+    /// The CPUs that may run it, a bit each; all bits: any.
+    pub(crate) affinity: AtomicU64,
     /// The virtual time it has had, in nanoseconds of a task of ordinary weight, on the scale of `cpu`.
     pub(crate) virtual_runtime: AtomicU64,
     pub(crate) run_time: Counter,
@@ -136,6 +138,14 @@ impl Facts {
 
     pub(crate) fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Whether `cpu` may run it.
+    #[inline]
+    pub(crate) fn allows(&self, cpu: usize) -> bool {
+        // Relaxed: whoever changes it has the task polled afterwards.
+        let affinity = self.affinity.load(Ordering::Relaxed);
+        affinity == u64::MAX || cpu < 64 && affinity >> cpu & 1 == 1
     }
 
     /// How the task is scheduled.

@@ -16,11 +16,11 @@ use core::{
     time::Duration,
 };
 
-use super::Shared;
+use super::{Shared, wake::Origin};
 use crate::{
     cpu::{Cpu, Mode},
     machine::Machine,
-    run_queue::{Chosen, GRANULARITY},
+    run_queue::{Chosen, GRANULARITY, SPREAD_AFTER},
     sync::assert_no_lock_held,
     task::{Class, Dead, Facts, Outcome, Runnable},
     time::{Instant, fire},
@@ -41,10 +41,11 @@ impl<M: Machine> Shared<M> {
             // SeqCst, and a read-modify-write: taken back before looking, so that a request that comes later stays.
             cpu.reschedule.swap(false, Ordering::SeqCst);
         }
-        let Some(chosen) = self.choose(cpu).or_else(|| self.steal(index)) else {
+        let mut was_in_use = false;
+        let Some(chosen) = self.choose(index).or_else(|| self.steal(index, &mut was_in_use)) else {
             cpu.stamp.store(0, Ordering::Relaxed);
-            // A deadline may have passed while the alarm is still on its way.
-            return self.fire_timers(cpu) || !cpu.has_nothing_to_do();
+            // A deadline may have passed while the alarm is still on its way; and a queue that could not be looked at may hold something.
+            return self.fire_timers(cpu) || !cpu.has_nothing_to_do() || was_in_use;
         };
         self.poll(index, chosen);
         true
@@ -92,28 +93,36 @@ impl<M: Machine> Shared<M> {
         }
     }
 
-    /// The task being polled on this CPU has a slice from `now` on.
+    /// The task being polled on this CPU has a slice from `now` on; a short one if another CPU could take over who waits.
     pub(super) fn begin_slice(&self, cpu: &Cpu, now: Instant) {
-        let end = now + Duration::from_nanos(GRANULARITY);
+        let end = now + Duration::from_nanos(if self.has_idle_cpu() { SPREAD_AFTER } else { GRANULARITY });
         cpu.slice_end.store(end.as_nanos(), Ordering::Relaxed);
         self.arm(cpu, end);
     }
 
-    fn choose(&self, cpu: &Cpu) -> Option<Chosen> {
-        if !cpu.has_waiting() {
-            return None;
+    fn choose(&self, index: usize) -> Option<Chosen> {
+        let cpu = &self.cpus[index];
+        while cpu.has_waiting() {
+            let chosen = cpu.queue().pop(|| self.machine.now().as_nanos())?;
+            if chosen.task.facts().allows(index) {
+                return Some(chosen);
+            }
+            // It came here before it was said where it may run.
+            self.queue(chosen.task, Origin::Move);
         }
-        cpu.queue().pop(|| self.machine.now().as_nanos())
+        None
     }
 
-    /// Takes half of the tasks of some CPU that has more than one, and returns the one to begin with.
-    fn steal(&self, thief: usize) -> Option<Chosen> {
+    /// Takes half of the tasks of some CPU that has more than it can run, and returns the one to begin with. `was_in_use`: some CPU's queue
+    /// could not be looked at.
+    fn steal(&self, thief: usize, was_in_use: &mut bool) -> Option<Chosen> {
         let count = self.cpus.len();
-        (1..count).map(|step| (thief + step) % count).find_map(|victim| self.steal_from(victim, thief))
+        let victims = (1..count).map(|step| (thief + step) % count);
+        victims.into_iter().find_map(|victim| self.steal_from(victim, thief, was_in_use))
     }
 
-    fn steal_from(&self, victim: usize, thief: usize) -> Option<Chosen> {
-        let (victim, thief) = (&self.cpus[victim], &self.cpus[thief]);
+    fn steal_from(&self, victim: usize, index: usize, was_in_use: &mut bool) -> Option<Chosen> {
+        let (victim, thief) = (&self.cpus[victim], &self.cpus[index]);
         if !victim.has_waiting() {
             return None;
         }
@@ -121,14 +130,28 @@ impl<M: Machine> Shared<M> {
         if victim.status.peek() == Mode::Idle {
             return None;
         }
-        let mut theirs = victim.try_queue()?;
+        let Some(mut theirs) = victim.try_queue() else {
+            *was_in_use = true;
+            return None;
+        };
         // `try` again: two thieves that rob each other must not wait for each other.
-        let mut ours = thief.try_queue()?;
-        let taken = theirs.give_half_to(&mut ours);
+        let Some(mut ours) = thief.try_queue() else {
+            *was_in_use = true;
+            return None;
+        };
+        // A CPU that is polling can spare its only waiting task, too.
+        let spared = theirs.length().saturating_add(usize::from(victim.current.is_busy())) / 2;
+        let taken = theirs.give_to(&mut ours, spared, |task| task.facts().allows(index));
         drop(theirs);
         let chosen = ours.pop(|| self.machine.now().as_nanos());
+        drop(ours);
         thief.count.stolen.add(taken as u64);
-        chosen
+        let chosen = chosen?;
+        if !chosen.task.facts().allows(index) {
+            self.queue(chosen.task, Origin::Move);
+            return None;
+        }
+        Some(chosen)
     }
 
     fn poll(&self, index: usize, Chosen { task, is_spared }: Chosen) {
@@ -156,15 +179,25 @@ impl<M: Machine> Shared<M> {
         assert_no_lock_held();
         match outcome {
             Outcome::Idle | Outcome::Done(None) => {}
-            Outcome::Again(task) => self.queue_again(cpu, task),
+            Outcome::Again(task) => self.queue_again(index, task),
             Outcome::Done(Some(dead)) | Outcome::Abandoned(dead) => self.free(dead),
         }
     }
 
     /// Queues a task that was woken while it ran, behind its like.
-    fn queue_again(&self, cpu: &Cpu, task: Runnable) {
+    fn queue_again(&self, index: usize, task: Runnable) {
+        if !task.facts().allows(index) {
+            return self.queue(task, Origin::Move);
+        }
+        let mut queue = self.cpus[index].queue();
         // What came in meanwhile goes first.
-        cpu.queue().push(task);
+        queue.push(task);
+        let has_more_than_one = queue.length() > 1;
+        drop(queue);
+        if has_more_than_one && let Some(idle) = self.take_idle_cpu(|_| true) {
+            // It finds nothing in its own queue, and comes for ours.
+            self.kick(idle, index);
+        }
     }
 
     /// Sleeps until there is something to do.

@@ -67,12 +67,16 @@ impl<M: Machine> Executor<M> {
     }
 
     /// What a thread does when it was told to leave user mode: takes note of its being woken, so that it may go back once it has
-    /// looked for the reason. True if it is to [`yield_now`](crate::yield_now) as well, because the CPU is wanted.
+    /// looked for the reason. True if it is to [`yield_now`](crate::yield_now) as well, because the CPU is wanted, or may not run it any more.
     #[must_use = "if the CPU is wanted, user mode cannot be entered before the task has yielded"]
     pub fn acknowledge_kick(self) -> bool {
         let cpu = self.0.here();
-        cpu.current.with(TaskRef::clear_notified);
-        cpu.reschedule.load(Ordering::Relaxed) || cpu.alarm_due.load(Ordering::Relaxed)
+        let here = self.0.machine.current_cpu();
+        let may_stay = cpu.current.with(|task| {
+            task.clear_notified();
+            task.facts().allows(here)
+        });
+        may_stay == Some(false) || cpu.reschedule.load(Ordering::Relaxed) || cpu.alarm_due.load(Ordering::Relaxed)
     }
 }
 

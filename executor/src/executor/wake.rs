@@ -11,7 +11,7 @@ use crate::{
     list::{Heap, Home},
     machine::Machine,
     run_queue::rescale,
-    task::{Class, Dead, Runnable, Schedule},
+    task::{Class, Dead, Facts, Runnable, Schedule},
     time::{Clock, Instant, Timer},
 };
 
@@ -20,13 +20,15 @@ use crate::{
 pub(super) enum Origin {
     Spawn,
     Wake,
+    /// It may not run where it was.
+    Move,
 }
 
 impl<M: Machine> Shared<M> {
     /// Gives a task that stands in no queue to a CPU.
     pub(super) fn queue(&self, task: Runnable, origin: Origin) {
         let here = self.machine.current_cpu();
-        let index = self.cpu_for(&task);
+        let index = self.cpu_for(&task, origin, here);
         let cpu = &self.cpus[index];
         let is_driver = task.facts().class() == Class::Driver;
         // Relaxed: the `Runnable` is ours. Whoever polls it says where, too.
@@ -48,21 +50,55 @@ impl<M: Machine> Shared<M> {
         self.nudge(index, here, is_driver);
     }
 
-    /// Some CPU that sleeps.
-    fn some_idle_cpu(&self) -> Option<usize> {
-        self.idle.iter().take(self.cpus.len().div_ceil(64)).enumerate().find_map(|(index, word)| {
-            let word = word.load(Ordering::Relaxed);
-            (word != 0).then(|| index * 64 + word.trailing_zeros() as usize)
-        })
+    /// Whether some CPU sleeps.
+    pub(super) fn has_idle_cpu(&self) -> bool {
+        self.cpus.len() > 1 && self.idle.iter().any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
-    /// The CPU for a task that was woken: the one that had it last, unless that is busy while another one sleeps.
-    fn cpu_for(&self, task: &Runnable) -> usize {
-        let last = task.facts().cpu.load(Ordering::Relaxed);
-        if self.cpus.len() == 1 || self.cpus[last].status.peek() == Mode::Idle {
+    /// Some CPU that sleeps and that is `wanted`. It is nobody else's choice until it has slept again, so that many who are woken at once
+    /// are spread.
+    pub(super) fn take_idle_cpu(&self, wanted: impl Fn(usize) -> bool) -> Option<usize> {
+        for (index, word) in self.idle.iter().enumerate().take(self.cpus.len().div_ceil(64)) {
+            let mut left = word.load(Ordering::Relaxed);
+            while left != 0 {
+                let (cpu, bit) = (index * 64 + left.trailing_zeros() as usize, left & left.wrapping_neg());
+                left &= !bit;
+                if wanted(cpu) && word.fetch_and(!bit, Ordering::Relaxed) & bit != 0 {
+                    return Some(cpu);
+                }
+            }
+        }
+        None
+    }
+
+    /// The CPU for a task.
+    ///
+    /// 1. A user task that another one has woken: here, if nobody else waits here. The waker mostly goes on to wait for it.
+    /// 2. The CPU that had it last, if that sleeps; else another one that sleeps.
+    /// 3. The CPU that had it last.
+    fn cpu_for(&self, task: &Runnable, origin: Origin, here: usize) -> usize {
+        let facts = task.facts();
+        let last = facts.cpu.load(Ordering::Relaxed);
+        if self.cpus.len() == 1 {
             return last;
         }
-        self.some_idle_cpu().unwrap_or(last)
+        if origin == Origin::Wake && facts.allows(here) && self.is_woken_by_its_like(facts, here) {
+            return here;
+        }
+        let may_stay = facts.allows(last);
+        if may_stay && self.cpus[last].status.peek() == Mode::Idle {
+            return last;
+        }
+        let stays = || if may_stay { Some(last) } else { (0..self.cpus.len()).find(|&cpu| facts.allows(cpu)) };
+        self.take_idle_cpu(|cpu| facts.allows(cpu)).or_else(stays).unwrap_or(last)
+    }
+
+    fn is_woken_by_its_like(&self, facts: &Facts, here: usize) -> bool {
+        let cpu = &self.cpus[here];
+        let is_user = |class| matches!(class, Class::User { .. });
+        is_user(facts.class())
+            && !cpu.has_waiting()
+            && cpu.current.with(|current| is_user(current.class())).unwrap_or(false)
     }
 
     /// `cpu` was given something to do: makes sure that it looks.
@@ -82,7 +118,7 @@ impl<M: Machine> Shared<M> {
     }
 
     /// Interrupts another CPU. On this one we are in an interrupt handler already, at whose end it looks.
-    fn kick(&self, index: usize, here: usize) {
+    pub(super) fn kick(&self, index: usize, here: usize) {
         if index != here {
             self.cpus[here].count.kicks.add(1);
             self.machine.kick(index);

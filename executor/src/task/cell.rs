@@ -63,6 +63,7 @@ pub(crate) struct NewTask {
     pub(crate) name: &'static str,
     pub(crate) class: Class,
     pub(crate) cpu: usize,
+    pub(crate) affinity: u64,
     pub(crate) virtual_runtime: u64,
 }
 
@@ -157,6 +158,7 @@ where
             name: new.name,
             class: AtomicU32::new(new.class.encode()),
             cpu: AtomicUsize::new(new.cpu),
+            affinity: AtomicU64::new(new.affinity),
             virtual_runtime: AtomicU64::new(new.virtual_runtime),
             run_time: Counter::default(),
             polls: Counter::default(),

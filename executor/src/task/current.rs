@@ -40,6 +40,11 @@ impl CurrentTask {
         task.poll(after)
     }
 
+    /// Whether a task is being polled: for other CPUs a hint.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.task.load(Ordering::Relaxed).is_null()
+    }
+
     /// Shows the task to `look`, without counting a reference.
     pub(crate) fn with<R>(&self, look: impl FnOnce(&TaskRef) -> R) -> Option<R> {
         #[cfg(not(target_os = "none"))]

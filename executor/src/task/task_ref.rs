@@ -114,6 +114,25 @@ impl TaskRef {
         }
     }
 
+    /// The CPUs that may run it, a bit each; all bits: any.
+    #[must_use]
+    pub fn affinity(&self) -> u64 {
+        self.facts().affinity.load(Ordering::Relaxed)
+    }
+
+    /// Says which CPUs may run it, a bit each of the first 64; all bits: any. At least one of them runs. A task that is in user mode elsewhere
+    /// is brought back by [`TaskRef::wake`], one that is itself the caller moves when it yields.
+    pub fn set_affinity(&self, cpus: u64) {
+        // Relaxed: it is looked at when the task is queued, and before it is polled.
+        self.facts().affinity.store(cpus, Ordering::Relaxed);
+    }
+
+    /// The CPU that polls it, or polled it last.
+    #[must_use]
+    pub fn cpu(&self) -> usize {
+        self.facts().cpu.load(Ordering::Relaxed)
+    }
+
     /// How often it was polled.
     #[must_use]
     pub fn polls(&self) -> u64 {
