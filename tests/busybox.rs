@@ -1,7 +1,8 @@
 //! Busybox, which nobody here wrote, does the same on Rouse and on Linux.
 
 use xtask::machine::Options;
-use xtask::testing::{Machine, same_on_both};
+use xtask::testing::{Machine, same_dialogue, same_on_both};
+use xtask::typist::{PROMPT, key};
 
 static ROUSE: Machine = Machine::rouse(Options::default);
 static LINUX: Machine = Machine::linux(Options::default);
@@ -24,7 +25,7 @@ fn the_shell_language_works() {
             "trap 'echo bye' EXIT; exit 7",
             "sleep 1 & wait $!; echo waited $?",
             "true & false & wait; echo all",
-            "sleep 100 & kill %1 2>/dev/null; kill $! 2>/dev/null; wait $!; echo $?",
+            "sleep 100 & kill %1 2>/dev/null; kill $! 2>/dev/null; wait $! 2>/dev/null; echo $?",
             "echo a b c | while read x y; do echo \"$y-$x\"; done",
             "ulimit -n 20; ulimit -n",
             "umask 027; umask; touch /tmp/masked; stat -c %a /tmp/masked; rm /tmp/masked",
@@ -80,5 +81,82 @@ fn what_programs_read_of_the_system_has_its_form() {
         let uptime = guest.shell("uptime")?.text();
         assert!(uptime.contains("load average"), "{uptime}");
         Ok(())
+    });
+}
+
+/// Prints `started` only when it runs, so that what is typed next finds it in the foreground.
+const SLEEPER: &str = "sh -c 'echo star\"\"ted; exec sleep 100'\r";
+
+#[test]
+fn a_person_at_the_console_controls_jobs() {
+    same_dialogue(&ROUSE, &LINUX, &["sh"], |person| {
+        person.insists("\r", PROMPT)?;
+        person.types(SLEEPER, "started")?;
+        person.insists(key::INTERRUPT, PROMPT)?;
+        person.enters("echo status $?", "status 130")?;
+        person.types(SLEEPER, "started")?;
+        person.insists(key::SUSPEND, "Stopped")?;
+        person.sees(PROMPT)?;
+        person.enters("bg", "sleep 100")?;
+        person.enters("jobs", "Running")?;
+        person.types("fg\r", "sleep 100")?;
+        person.insists(key::SUSPEND, "Stopped")?;
+        person.sees(PROMPT)?;
+        person.enters("kill -KILL %1; wait; echo al\"\"l over", "all over")?;
+        person.types(SLEEPER, "started")?;
+        person.insists(key::QUIT, "Quit")?;
+        person.sees(PROMPT)?;
+        // Who reads in the background is stopped, and goes on in the foreground.
+        person.enters("cat &", "\n")?;
+        person.enters("sleep 1; jobs", "tty input")?;
+        person.types("fg\r", "cat\r\n")?;
+        person.insists("once\r", "once\r\nonce\r\n")?;
+        person.insists(key::END, PROMPT)?;
+        person.enters("sleep 1 & wait; echo wai\"\"ted", "waited")?;
+        person.types("seq 100000 | wc -l &\r", "100000\r\n")?;
+        person.types("echo bu\"\"sy; while true; do true; done\r", "busy")?;
+        person.insists(key::INTERRUPT, PROMPT)?;
+        person.enters("timeout 1 sleep 9; echo status $?", "status 143")?;
+        person.types("exit 7\r", "exit 7")
+    });
+}
+
+#[test]
+fn a_person_at_the_console_edits_lines_and_files() {
+    same_dialogue(&ROUSE, &LINUX, &["sh"], |person| {
+        person.insists("\r", PROMPT)?;
+        person.types("cat <<END | tr a-z A-Z\r", "> ")?;
+        person.types("typed $((6 * 7))\r", "> ")?;
+        person.enters("END", "TYPED 42")?;
+        person.enters("echo shot > /tmp/f; sed s/o/u/ /tmp/f", "shut")?;
+        // The line before, with more at its end.
+        person.types(key::UP, "/tmp/f")?;
+        person.enters(" | sed s/$/ter/", "shutter")?;
+        // The line discipline's own editing: ^U and ^W.
+        person.types("echo rea\"\"dy; cat > /tmp/g\r", "ready")?;
+        person.types("wrong\x15right wrong\x17end\r", "end")?;
+        person.insists(key::END, PROMPT)?;
+        person.enters("sed s/^/:/ /tmp/g", ":right end")?;
+        person.types("echo rea\"\"dy; read -s secret; echo =$secret=\r", "ready")?;
+        person.enters("hidden", "=hidden=")?;
+        person.types("vi /tmp/v\r", "~")?;
+        person.types("ifirst\rsecond", "second")?;
+        person.presses_alone(key::ESCAPE)?;
+        person.types("yyp0x", "econd")?;
+        person.enters(":wq", "3L")?;
+        person.enters("paste -s -d + /tmp/v", "first+second+econd")?;
+        person.types("top -d 1\r", "Load average")?;
+        person.sees("Load average")?;
+        person.types("q", PROMPT)?;
+        person.types("seq 100 | more\r", "--More--")?;
+        person.types("q", PROMPT)?;
+        person.resizes(33, 111)?;
+        person.enters("stty size", "33 111")?;
+        let waits = "sh -c 'trap \"stty size; exit\" WINCH; echo rea\"\"dy; while true; do sleep 1; done'\r";
+        person.types(waits, "\nready")?;
+        person.resizes(44, 122)?;
+        person.sees("44 122")?;
+        person.sees(PROMPT)?;
+        person.types("exit\r", "exit")
     });
 }

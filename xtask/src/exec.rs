@@ -42,6 +42,7 @@ pub fn run(options: &Options, arguments: &[OsString], on_terminal: bool) -> Resu
         on_terminal,
     };
     if on_terminal {
+        guest.follow_this_terminal()?;
         guest.feed(io::empty())?;
     } else {
         guest.feed(io::stdin())?;

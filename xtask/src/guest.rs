@@ -322,6 +322,27 @@ impl Guest {
         Ok(Typist::new(keys, self.control.try_clone()?, Arc::clone(&self.transcript)))
     }
 
+    /// Tells the guest of each new size of this terminal, from now on.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub fn follow_this_terminal(&self) -> Result<()> {
+        const SIGWINCH: i32 = 28;
+        let (mut resized, wake) = std::io::pipe()?;
+        rustix::io::ioctl_fionbio(&wake, true)?;
+        signal_hook::low_level::pipe::register(SIGWINCH, OwnedFd::from(wake))?;
+        let mut control = self.control.try_clone()?;
+        thread::spawn(move || {
+            while let Ok(1..) = resized.read(&mut [0; 64]) {
+                let Some((rows, columns)) = crate::terminal::size() else { continue };
+                if control.write_all(&Message::WindowSize { rows, columns }.encode()).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+
     /// Sends a message to init.
     ///
     /// # Errors

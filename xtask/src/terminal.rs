@@ -25,14 +25,17 @@ impl Drop for Saved {
     }
 }
 
+/// Rows and columns of the terminal on standard output, if it is one and knows.
+pub fn size() -> Option<(u16, u16)> {
+    let size = tcgetwinsize(io::stdout()).ok()?;
+    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
 /// The words on the kernel's command line that tell init of this terminal.
 pub fn words() -> Vec<String> {
     let mut words = Vec::new();
-    if let Ok(size) = tcgetwinsize(io::stdout())
-        && size.ws_row > 0
-        && size.ws_col > 0
-    {
-        words.push(format!("init.size={}x{}", size.ws_row, size.ws_col));
+    if let Some((rows, columns)) = size() {
+        words.push(format!("init.size={rows}x{columns}"));
     }
     if let Ok(term) = std::env::var("TERM")
         && term.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c))

@@ -223,6 +223,8 @@ struct Running {
 fn start(command: &Command) -> io::Result<Running> {
     let arguments = command.arguments.iter().map(|argument| OsStr::from_bytes(argument));
     let mut process = if command.on_terminal {
+        // The end of a session hangs its terminal up, for whoever had it open before.
+        console::open();
         environment::session(arguments)?
     } else {
         let mut arguments = arguments;
