@@ -45,6 +45,13 @@ const TIME: usize = DATA + 0x910;
 /// A `struct epoll_event`: EPOLLIN.
 const INTEREST: usize = DATA + 0x920;
 const ONE: usize = DATA + 0x930;
+/// The path `/f`, and a `struct itimerspec` of every ten milliseconds.
+const PATH: usize = DATA + 0x938;
+const EVERY: usize = DATA + 0x940;
+/// O_RDWR | O_CREAT.
+const MAKE: usize = 0o102;
+const LOCK: usize = 2;
+const UNLOCK: usize = 8;
 
 const CASES: &[Blocking] = &[
     Blocking {
@@ -109,6 +116,22 @@ const CASES: &[Blocking] = &[
         event: &[(WRITE, &[1, ROOM, 1])],
         ..NOTHING
     },
+    Blocking {
+        name: "read of a timer",
+        number: READ,
+        args: &[0, ROOM, 8],
+        before: &[(TIMERFD_CREATE, &[1, 0]), (TIMERFD_SETTIME, &[0, 0, EVERY, 0])],
+        passes: Duration::from_millis(10),
+        ..NOTHING
+    },
+    Blocking {
+        name: "flock",
+        number: FLOCK,
+        args: &[1, LOCK],
+        before: &[(OPEN, &[PATH, MAKE, 0o600]), (OPEN, &[PATH, MAKE, 0o600]), (FLOCK, &[0, LOCK])],
+        event: &[(FLOCK, &[0, UNLOCK])],
+        ..NOTHING
+    },
     Blocking { name: "nanosleep", number: NANOSLEEP, args: &[TIME, 0], passes: Duration::from_millis(10), ..NOTHING },
 ];
 
@@ -140,8 +163,17 @@ impl Blocking {
     fn prepare(&self) -> Box<RunningThread> {
         let mut thread = new_thread(0);
         thread.space.activate();
-        for (address, word) in [(POLLED, 1 << 32), (TIME, 0), (TIME + 8, 10_000_000), (INTEREST, 1), (ONE, 1_u64)] {
-            assert!(crate::arch::host::poke(address, &word.to_le_bytes()));
+        let words: [(usize, &[u64]); 6] = [
+            (POLLED, &[1 << 32]),
+            (TIME, &[0, 10_000_000]),
+            (INTEREST, &[1]),
+            (ONE, &[1]),
+            (PATH, &[0x662f]),
+            (EVERY, &[0, 10_000_000, 0, 10_000_000]),
+        ];
+        for (address, words) in words {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            assert!(crate::arch::host::poke(address, &bytes));
         }
         for (number, args) in self.before {
             perform(&mut thread, *number, args).unwrap_or_else(|errno| panic!("{}: {errno}", self.name));
