@@ -36,12 +36,17 @@ fn a_processor_with_all_that_qemu_has_starts() {
     starts_on(&Options { cpu: Some("max".into()), ..Options::default() });
 }
 
+/// One image, for old and new PCs, as a stick and as a CD: all eight ways, two at a time.
 #[test]
-fn a_usb_stick_starts_an_old_pc_with_a_bios() {
-    starts_on(&Options { medium: Medium::Usb, machine: Model::Pc, ..Options::default() });
-}
-
-#[test]
-fn a_cd_starts_a_pc_with_uefi() {
-    starts_on(&Options { medium: Medium::Cd, firmware: Firmware::Uefi, ..Options::default() });
+fn the_image_starts_every_pc() {
+    let of = |machine, firmware| {
+        for medium in [Medium::Usb, Medium::Cd] {
+            starts_on(&Options { machine, firmware, medium, ..Options::default() });
+        }
+    };
+    std::thread::scope(|scope| {
+        for firmware in [Firmware::Bios, Firmware::Uefi] {
+            scope.spawn(move || [Model::Pc, Model::Q35].map(|machine| of(machine, firmware)));
+        }
+    });
 }
