@@ -63,6 +63,7 @@ pub async fn rt_sigaction(
 }
 
 /// Sets an action, if there is one to set; returns what was before.
+#[inline]
 fn exchange_action(thread: &RunningThread, number: usize, new: Option<Action>, size: usize) -> Result<Action> {
     check_set_size(size)?;
     let signal = Signal::new(number)?;
