@@ -15,7 +15,7 @@ use crate::arch::{self, BootInfo};
 use crate::process::fd_table::FdTable;
 use crate::process::limits::{Limits, UNLIMITED};
 use crate::process::spawn::{SpawnOptions, spawn};
-use crate::{devices, filesystems, log, mm, panic, random, tasks, vdso, wall_clock};
+use crate::{audit, devices, filesystems, log, mm, panic, random, tasks, vdso, wall_clock};
 
 /// Brings the system up and runs it for ever. Called once, on the boot CPU, with its final page tables and interrupts off.
 pub fn start(info: &'static BootInfo) -> ! {
@@ -23,6 +23,7 @@ pub fn start(info: &'static BootInfo) -> ! {
     log::set_console(arch::serial_emergency::write);
     panic::set_log_tail(log::tail);
     log::configure(info.command_line);
+    audit::configure(info.command_line);
     mm::init(info); // before anything is allocated
     arch::init_devices(); // interrupt controllers and clocks, which ACPI's tables describe: needs the heap
     log::set_clock(|| arch::clock::now().as_nanos());

@@ -9,6 +9,7 @@ extern crate std;
 
 pub mod arch;
 pub mod audit;
+pub mod block_faults;
 #[cfg(target_os = "none")]
 pub mod boot;
 #[cfg(target_os = "none")]

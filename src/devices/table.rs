@@ -20,7 +20,7 @@ use virtio::BoxedTransport;
 
 use super::{DISKS, Disk, nodes, terminals};
 use crate::tty::{Screen, Termios, screen};
-use crate::{arch, buses, mm, ports, random, tasks};
+use crate::{arch, block_faults, buses, mm, ports, random, tasks};
 
 /// The major number of virtio disks; dynamic on Linux.
 const VIRTIO_DISK_MAJOR: u32 = 254;
@@ -40,6 +40,7 @@ pub fn start(command_line: &[u8]) {
     report("standard nodes", standard_nodes());
     report("serial port", serial());
     report("screen", screen());
+    block_faults::configure(command_line);
     let functions = buses::pci_functions();
     let mut counts = [0; VIRTIO_DRIVERS.len()];
     for transport in buses::virtio_transports(&functions, command_line) {
@@ -124,6 +125,7 @@ fn screen() -> Result<()> {
 
 fn virtio_block(transport: BoxedTransport, index: u32) -> Result<()> {
     let (device, run) = virtio::block::start(transport, dma())?;
+    let device = block_faults::wrap(device);
     tasks::spawn(Class::Driver, "virtio-blk", run);
     let letter = char::from_u32(u32::from(b'a') + index % 26).unwrap_or('?');
     let name: Arc<str> = format!("vd{letter}").into();

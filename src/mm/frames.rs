@@ -385,7 +385,8 @@ impl Cache {
 
 /// Takes `count` contiguous frames, each with one reference; below 4 GiB if there is such memory. Content unspecified.
 pub(super) fn allocate_contiguous(count: usize) -> Option<u64> {
-    if count == 0 || faults::strikes() {
+    // Slabs come from here, and what is in them cannot fail softly: in the kernel only the tests on the host let it fail.
+    if count == 0 || cfg!(test) && faults::strikes() {
         return None;
     }
     let take = || {
@@ -475,6 +476,41 @@ unsafe impl PageSource for Frames {
     }
 }
 
+/// Allocations that go well before one fails on demand; `NO_DEMAND` if none is to.
+static UNTIL_FAILURE: AtomicUsize = AtomicUsize::new(NO_DEMAND);
+const NO_DEMAND: usize = usize::MAX;
+/// Says whether an allocation counts.
+static CONCERNS: SpinLock<Option<fn() -> bool>> = SpinLock::new(None);
+
+/// Lets an allocation fail, once: the one after `countdown` others among those for which `concerns` is true. In a kernel with debug
+/// assertions, for tests; elsewhere without effect. What can fail softly counts: frames of programs, page tables, `try_box`, the gate.
+pub fn demand_failure(countdown: Option<usize>, concerns: fn() -> bool) {
+    *CONCERNS.lock() = Some(concerns);
+    UNTIL_FAILURE.store(countdown.unwrap_or(NO_DEMAND), Ordering::Relaxed);
+}
+
+/// After how many more allocations the one that was asked for fails; `None` if it has, or none was asked for.
+pub fn demanded_failure() -> Option<usize> {
+    Some(UNTIL_FAILURE.load(Ordering::Relaxed)).filter(|left| *left != NO_DEMAND)
+}
+
+/// Whether this allocation is the one that is to fail.
+#[inline]
+pub(super) fn strikes_on_demand() -> bool {
+    cfg!(debug_assertions) && UNTIL_FAILURE.load(Ordering::Relaxed) != NO_DEMAND && count_down()
+}
+
+#[cold]
+fn count_down() -> bool {
+    let concerns = *CONCERNS.lock();
+    if !concerns.is_some_and(|concerns| concerns()) {
+        return false;
+    }
+    let left = UNTIL_FAILURE.load(Ordering::Relaxed);
+    UNTIL_FAILURE.store(left.checked_sub(1).unwrap_or(NO_DEMAND), Ordering::Relaxed);
+    left == 0
+}
+
 /// Fault injection and a balance, for tests: what a thread allocates and frees, and when its allocations fail.
 pub(super) mod faults {
     #[cfg(test)]
@@ -516,10 +552,11 @@ pub(super) mod faults {
     #[cfg(test)]
     pub use tested::*;
 
+    /// In a kernel with checks, a failure that /proc/rouse/allocation-fault has asked for; else never.
     #[cfg(not(test))]
     #[inline(always)]
     pub fn strikes() -> bool {
-        false
+        cfg!(debug_assertions) && super::strikes_on_demand()
     }
 
     #[cfg(not(test))]

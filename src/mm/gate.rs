@@ -69,6 +69,9 @@ pub fn is_open() -> bool {
 /// `ENOMEM`: nothing could be reclaimed at once.
 #[inline]
 pub fn try_admit() -> Result<(), Errno> {
+    if frames::strikes_on_demand() {
+        return Err(Errno::ENOMEM);
+    }
     if is_open() || reclaim() { Ok(()) } else { Err(Errno::ENOMEM) }
 }
 

@@ -1,17 +1,53 @@
 //! /proc/rouse: what only this kernel has to tell. `tasks`: every task of the executor and where in the source it waits.
 //! `executor`: what each CPU did. `counters`: `name value`, one a line, of what costs time but few instructions.
+//!
+//! Two are to be written, by tests that want something to go wrong: `block-fault`, what is wrong with the disks (`block_faults.rs`), and
+//! `allocation-fault`, after how many more allocations one fails in the process that writes the number (of a kernel with checks).
 
+use alloc::format;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicI32, Ordering};
 
+use abi::{Errno, Result};
 use executor::Class;
-use procfs::{Node, Table, file};
+use procfs::{Node, Table, file, writable_file};
 
 use super::text::Text;
-use crate::{arch, counters, mm, tasks};
+use crate::process::current;
+use crate::{arch, block_faults, counters, mm, tasks};
 
 /// The folder.
 pub fn folder() -> Node {
-    Table::new().with("counters", file(all_counters)).with("executor", file(cpus)).with("tasks", file(all_tasks)).node()
+    Table::new()
+        .with("allocation-fault", writable_file(allocation_fault, set_allocation_fault))
+        .with("block-fault", writable_file(block_fault, block_faults::set))
+        .with("counters", file(all_counters))
+        .with("executor", file(cpus))
+        .with("tasks", file(all_tasks))
+        .node()
+}
+
+fn block_fault() -> Vec<u8> {
+    block_faults::now().map_or_else(|| b"none\n".to_vec(), |faults| format!("{faults}\n").into_bytes())
+}
+
+/// Whose allocation is to fail.
+static VICTIM: AtomicI32 = AtomicI32::new(0);
+
+fn allocation_fault() -> Vec<u8> {
+    mm::frames::demanded_failure().map_or_else(|| b"off\n".to_vec(), |left| format!("{left}\n").into_bytes())
+}
+
+fn set_allocation_fault(text: &[u8]) -> Result<()> {
+    if !cfg!(debug_assertions) {
+        return Err(Errno::EOPNOTSUPP); // compiled out: it would cost a look at each allocation
+    }
+    let text = core::str::from_utf8(text).map_err(|_| Errno::EINVAL)?.trim();
+    let countdown = if text == "off" { None } else { Some(text.parse().map_err(|_| Errno::EINVAL)?) };
+    VICTIM.store(current::get().map_or(0, |thread| thread.process.pid), Ordering::Relaxed);
+    let is_victim = || current::get().is_some_and(|thread| thread.process.pid == VICTIM.load(Ordering::Relaxed));
+    mm::frames::demand_failure(countdown, is_victim);
+    Ok(())
 }
 
 fn all_tasks() -> Vec<u8> {

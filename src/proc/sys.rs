@@ -39,10 +39,21 @@ fn files() -> Node {
 
 fn memory() -> Node {
     Table::new()
+        .with("drop_caches", writable_file(|| b"0\n".to_vec(), drop_caches))
         .with("max_map_count", writable_file(|| format!("{}\n", mm::areas_at_most()).into_bytes(), set_areas_at_most))
         .with("overcommit_memory", fixed(0))
         .with("overcommit_ratio", fixed(50))
         .node()
+}
+
+/// Forgets pages of files that can be read again; what else Linux would forget for 2 and 3 (names, inodes) is kept.
+fn drop_caches(written: &[u8]) -> Result<()> {
+    match written.trim_ascii() {
+        b"1" | b"3" => while fs::page_cache::reclaim(usize::MAX) > 0 {},
+        b"2" => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
 }
 
 fn kernel() -> Node {

@@ -74,12 +74,12 @@ impl RunningThread {
     /// the system or of the user. `ENOMEM`. `EFAULT`: a bad address for the child's number; the child runs all the same.
     pub async fn make_child(&mut self, request: CloneRequest) -> Result<usize> {
         request.check()?;
-        let permit = self.take_permit()?;
-        let running = self.copy(&request, permit)?;
-        let child = running.shared().clone();
+        let made = self.make(&request);
+        if !request.has(general::CLONE_THREAD) {
+            crate::audit::process_made(self, made.as_ref().map(|child| child.tid()).map_err(|errno| *errno));
+        }
+        let child = made?;
         let tid = child.tid();
-        let set_child_tid = request.has(general::CLONE_CHILD_SETTID).then_some(request.child_tid);
-        start(running, set_child_tid)?;
         if request.has(general::CLONE_PARENT_SETTID) {
             self.space.write_user_bytes(request.parent_tid, &tid.to_ne_bytes()).await?;
         }
@@ -89,6 +89,15 @@ impl RunningThread {
             let _ = self.wait_event(&process.released_memory, Interruptible::ByKill, None, is_released).await;
         }
         Ok(tid as usize)
+    }
+
+    fn make(&mut self, request: &CloneRequest) -> Result<Arc<Thread>> {
+        let permit = self.take_permit()?;
+        let running = self.copy(request, permit)?;
+        let child = running.shared().clone();
+        let set_child_tid = request.has(general::CLONE_CHILD_SETTID).then_some(request.child_tid);
+        start(running, set_child_tid)?;
+        Ok(child)
     }
 
     /// The right to one more thread, counted against RLIMIT_NPROC of the real user unless it is exempt.

@@ -23,6 +23,8 @@ const PROGRAM_HEADER_LEN: u64 = 56;
 const TABLE_MAX: u64 = 65_536;
 /// The longest path of an interpreter, with its NUL.
 const INTERPRETER_MAX: u64 = 4096;
+/// The strictest alignment of thread-local storage: more would be room thrown away.
+const TLS_ALIGNMENT_MAX: u64 = 1 << 30;
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 /// One past the highest user address.
@@ -210,7 +212,7 @@ impl Plan {
             && header.p_filesz <= header.p_memsz
             && header.p_memsz < USER_END
             && alignment.is_power_of_two()
-            && alignment <= PAGE;
+            && alignment <= TLS_ALIGNMENT_MAX;
         if !is_sane {
             return Err(Errno::ENOEXEC);
         }
@@ -229,6 +231,14 @@ impl Plan {
         let end = self.segments.iter().filter_map(|segment| segment.address.checked_add(segment.memory_len)).max()?;
         let end = end.checked_next_multiple_of(PAGE)?;
         (end <= USER_END).then_some(start..end)
+    }
+
+    /// Whether a file of this length has all pages that the plan takes from it. (The last page may be cut: the rest of it is zero.)
+    pub fn fits_file(&self, len: u64) -> bool {
+        let pages = len.next_multiple_of(PAGE);
+        let ends = self.segments.iter().map(|segment| (segment.offset, segment.file_len));
+        let ends = ends.chain(self.thread_local.iter().map(|storage| (storage.offset, storage.file_len)));
+        ends.filter(|(_, file_len)| *file_len > 0).all(|(offset, file_len)| offset + file_len <= pages)
     }
 
     /// Where a byte of the file is in memory; 0 if it is not loaded.
@@ -277,36 +287,122 @@ mod tests {
         assert!(plan.segments.iter().any(|segment| segment.execute && !segment.write));
     }
 
+    /// The same numbers in each run.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+
+        fn below(&mut self, bound: usize) -> usize {
+            self.next() as usize % bound
+        }
+
+        /// A number of the kind that breaks arithmetic.
+        fn nasty(&mut self) -> u64 {
+            let edge = [0, 1, 0x7f, 0xfff, 0x1000, USER_END, i64::MAX as u64, 1 << 63, u64::MAX][self.below(9)];
+            edge.wrapping_add(self.next() % 5).wrapping_sub(2)
+        }
+    }
+
+    /// What the machine that runs the tests has of programs and libraries, the first bytes of each, and how long it is.
+    fn real_files() -> Vec<(Vec<u8>, u64)> {
+        let exe = std::env::current_exe().unwrap();
+        let others = [
+            "/bin/true",
+            "/bin/sh",
+            "/lib64/ld-linux-x86-64.so.2",
+            "/lib/x86_64-linux-gnu/libc.so.6",
+            "/sbin/ldconfig",
+        ];
+        let files = others.iter().map(std::path::PathBuf::from).chain([exe]);
+        let mut found: Vec<_> = files.filter_map(|path| std::fs::read(path).ok()).collect();
+        found.retain(|file| plan_of(file).is_ok());
+        found.into_iter().map(|file| (file[..4096].to_vec(), file.len() as u64)).collect()
+    }
+
+    /// All that `load.rs` counts on, counted.
+    fn check(plan: &Plan, file_len: u64) {
+        let span = plan.span().unwrap();
+        assert!(span.start < span.end && span.end <= USER_END && span.start % PAGE == 0);
+        assert!(plan.segments.len() <= usize::from(plan.table_count));
+        assert!(plan.segments.capacity() <= 2 * usize::from(plan.table_count) + 4, "memory is bounded by the table");
+        let fits = plan.fits_file(file_len);
+        for segment in &plan.segments {
+            assert!(segment.file_len <= segment.memory_len && segment.memory_len > 0);
+            assert_eq!(segment.address % PAGE, segment.offset % PAGE);
+            assert!(segment.address + segment.memory_len <= USER_END);
+            let end = segment.offset.checked_add(segment.file_len).unwrap();
+            assert!(!fits || segment.file_len == 0 || end <= file_len.next_multiple_of(PAGE));
+        }
+        if let Some(path) = &plan.interpreter {
+            assert!((2..=INTERPRETER_MAX).contains(&(path.end - path.start)));
+        }
+        if let Some(storage) = plan.thread_local {
+            assert!(storage.alignment.is_power_of_two() && storage.file_len <= storage.memory_len);
+            let below = storage.memory_len.next_multiple_of(storage.alignment.max(16));
+            assert!(below.checked_add(2 * TLS_ALIGNMENT_MAX).is_some());
+        }
+    }
+
     #[test]
-    fn damaged_headers_are_refused_or_make_a_sane_plan() {
-        let file = this_program();
-        let len = HEADER_LEN + plan_of(&file).unwrap().table_count as usize * 56;
-        let mut seed = 0x1234_5678_9abc_def0u64;
-        let mut random = || {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed
-        };
-        let mut accepted = 0;
-        for _ in 0..200_000 {
-            let mut damaged = file[..len].to_vec();
-            for _ in 0..=random() % 4 {
-                let place = random() as usize % len;
-                damaged[place] = if random() & 1 == 0 { random() as u8 } else { 0xff };
+    fn damaged_headers_are_refused_or_make_a_plan_that_can_be_carried_out() {
+        let files = real_files();
+        assert!(!files.is_empty());
+        let mut random = Random(0x1234_5678_9abc_def0);
+        let (mut accepted, mut refused) = (0, 0);
+        for round in 0..400_000 {
+            let (original, file_len) = &files[random.below(files.len())];
+            let mut file = original.clone();
+            let headers = HEADER_LEN + usize::from(Header::parse(original).unwrap().table_count) * 56;
+            for _ in 0..=random.below(4) {
+                match random.below(4) {
+                    0 => file[random.below(headers)] = random.next() as u8,
+                    1 => file[random.below(headers)] ^= 1 << random.below(8),
+                    // A whole field: the headers' are all multiples of two bytes from their beginning.
+                    2 => {
+                        let at = random.below(headers / 8 - 1) * 8;
+                        file[at..at + 8].copy_from_slice(&random.nasty().to_le_bytes());
+                    }
+                    _ => {
+                        let at = random.below(headers / 2) * 2;
+                        file[at..at + 2].copy_from_slice(&(random.nasty() as u16).to_le_bytes());
+                    }
+                }
             }
-            if let Ok(plan) = plan_of(&damaged) {
-                accepted += 1;
-                let span = plan.span().unwrap();
-                assert!(span.start < span.end && span.end <= USER_END);
-                for segment in &plan.segments {
-                    assert!(segment.file_len <= segment.memory_len);
-                    assert!(segment.offset.checked_add(segment.file_len).is_some());
-                    assert!(segment.address + segment.memory_len <= USER_END);
+            if round % 16 == 0 {
+                file.truncate(random.below(headers + 64));
+            }
+            match plan_of(&file) {
+                Ok(plan) => {
+                    accepted += 1;
+                    check(&plan, if round % 3 == 0 { random.nasty() >> 1 } else { *file_len });
+                    let path = plan.interpreter.clone().unwrap_or_default();
+                    if let Some(bytes) = file.get(path.start as usize..path.end as usize) {
+                        let _ = interpreter_path(bytes).map(|path| assert!(!path.contains(&0)));
+                    }
+                }
+                Err(errno) => {
+                    refused += 1;
+                    assert!(matches!(errno, Errno::ENOEXEC | Errno::ENOMEM));
                 }
             }
         }
-        assert!(accepted > 0, "the damage must not always be seen");
+        assert!(accepted > 1000 && refused > 1000, "{accepted} accepted, {refused} refused");
+    }
+
+    #[test]
+    fn a_file_that_lacks_pages_does_not_fit_its_plan() {
+        let file = this_program();
+        let plan = plan_of(&file).unwrap();
+        assert!(plan.fits_file(file.len() as u64));
+        let needed = plan.segments.iter().map(|segment| segment.offset + segment.file_len).max().unwrap();
+        assert!(plan.fits_file(needed) && plan.fits_file((needed - 1) / PAGE * PAGE + 1));
+        assert!(!plan.fits_file((needed - 1) / PAGE * PAGE) && !plan.fits_file(0));
     }
 
     #[test]

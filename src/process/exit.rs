@@ -43,7 +43,7 @@ impl RunningThread {
     }
 
     /// Tells whoever waits for this thread's end at the address that set_tid_address(2) or clone(2) named.
-    async fn clear_child_tid(&mut self) {
+    pub(super) async fn clear_child_tid(&mut self) {
         let address = self.clear_child_tid.swap(0, Ordering::Relaxed);
         if address != 0 {
             let space = self.space.clone();

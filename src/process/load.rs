@@ -10,9 +10,10 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use abi::{Errno, Result, general};
-use fs::Path;
 
 use super::elf_plan::{Plan, Segment, ThreadLocal};
+use super::exec_credentials::NewIdentity;
+use super::executable::Executable;
 use super::thread::RunningThread;
 use super::tls_image::TlsImage;
 use crate::mm::{AddressSpace, Layout, Limits, MapRequest, MappedFile, Placement, Rights, VmaFlags};
@@ -23,6 +24,8 @@ const PAGE: u64 = fs::PAGE_SIZE as u64;
 const STACK_START: u64 = 128 * 1024;
 /// personality(2): addresses are the same each time.
 const ADDR_NO_RANDOMIZE: u32 = 0x004_0000;
+/// A program that must not trust its caller starts as if the caller's stack had at most this limit.
+const SECURE_STACK: u64 = 8 << 20;
 
 /// Where a program came to lie.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,7 +47,7 @@ pub struct Loaded {
 /// # Errors
 ///
 /// `ENOMEM`.
-pub fn new_space(thread: &RunningThread) -> Result<Arc<AddressSpace>> {
+pub fn new_space(thread: &RunningThread, identity: &NewIdentity) -> Result<Arc<AddressSpace>> {
     let limits = *thread.process.limits.lock();
     let limits = Limits {
         address_space: limits.soft(general::RLIMIT_AS),
@@ -53,9 +56,13 @@ pub fn new_space(thread: &RunningThread) -> Result<Arc<AddressSpace>> {
         locked: limits.soft(general::RLIMIT_MEMLOCK),
     };
     let mut random = crate::random::number;
-    let is_random = thread.personality & ADDR_NO_RANDOMIZE == 0;
-    let layout = Layout::new(limits.stack, if is_random { Some(&mut random) } else { None });
+    let stack = if identity.is_secure { limits.stack.min(SECURE_STACK) } else { limits.stack };
+    let layout = Layout::new(stack, if is_random(identity.personality) { Some(&mut random) } else { None });
     AddressSpace::new(layout, limits)
+}
+
+fn is_random(personality: u32) -> bool {
+    personality & ADDR_NO_RANDOMIZE == 0
 }
 
 /// Loads the program itself and places its brk behind it.
@@ -63,15 +70,16 @@ pub fn new_space(thread: &RunningThread) -> Result<Arc<AddressSpace>> {
 /// # Errors
 ///
 /// `ENOMEM`, `EIO`.
-pub async fn program(space: &Arc<AddressSpace>, path: &Path, plan: &Plan, has_interpreter: bool) -> Result<Loaded> {
+pub async fn program(space: &Arc<AddressSpace>, file: &Executable, plan: &Plan) -> Result<Loaded> {
     let layout = space.layout();
+    let has_interpreter = plan.interpreter.is_some();
     let base = match (plan.is_relocatable, has_interpreter) {
         (false, _) => 0,
         (true, true) => (layout.program_base as u64).wrapping_sub(plan_start(plan)?),
         // A program without an interpreter may be an interpreter itself: it must stay out of the way of what it will load.
         (true, false) => free_base(space, plan)?,
     };
-    let loaded = map_all(space, path, plan, base).await?;
+    let loaded = map_all(space, file, plan, base).await?;
     let behind = if plan.is_relocatable && !has_interpreter { layout.program_base } else { loaded.1 as usize };
     space.set_brk_start(behind + layout.brk_gap);
     Ok(loaded.0)
@@ -82,9 +90,9 @@ pub async fn program(space: &Arc<AddressSpace>, path: &Path, plan: &Plan, has_in
 /// # Errors
 ///
 /// `ENOMEM`, `EIO`.
-pub async fn interpreter(space: &Arc<AddressSpace>, path: &Path, plan: &Plan) -> Result<Loaded> {
+pub async fn interpreter(space: &Arc<AddressSpace>, file: &Executable, plan: &Plan) -> Result<Loaded> {
     let base = if plan.is_relocatable { free_base(space, plan)? } else { 0 };
-    Ok(map_all(space, path, plan, base).await?.0)
+    Ok(map_all(space, file, plan, base).await?.0)
 }
 
 fn plan_start(plan: &Plan) -> Result<u64> {
@@ -102,8 +110,8 @@ fn free_base(space: &AddressSpace, plan: &Plan) -> Result<u64> {
 }
 
 /// Maps all segments; returns also the first address behind them.
-async fn map_all(space: &Arc<AddressSpace>, path: &Path, plan: &Plan, base: u64) -> Result<(Loaded, u64)> {
-    let file = Arc::new(MappedFile { inode: path.inode().clone(), path: Some(path.clone()) });
+async fn map_all(space: &Arc<AddressSpace>, file: &Executable, plan: &Plan, base: u64) -> Result<(Loaded, u64)> {
+    let file = Arc::new(file.mapped());
     let mut end = 0;
     let (mut code, mut data): (Option<Range<usize>>, Option<Range<usize>>) = (None, None);
     for segment in &plan.segments {
@@ -161,9 +169,8 @@ async fn map(space: &Arc<AddressSpace>, file: &Arc<MappedFile>, segment: &Segmen
 /// # Errors
 ///
 /// `ENOMEM`.
-pub fn vdso(thread: &RunningThread, space: &AddressSpace) -> Result<u64> {
-    let is_random = thread.personality & ADDR_NO_RANDOMIZE == 0;
-    crate::vdso::map(space, is_random.then(crate::random::number))
+pub fn vdso(identity: &NewIdentity, space: &AddressSpace) -> Result<u64> {
+    crate::vdso::map(space, is_random(identity.personality).then(crate::random::number))
 }
 
 /// Maps the stack; returns the address behind it, moved a little by chance.
@@ -171,13 +178,13 @@ pub fn vdso(thread: &RunningThread, space: &AddressSpace) -> Result<u64> {
 /// # Errors
 ///
 /// `ENOMEM`.
-pub fn stack(space: &AddressSpace, strings: u64, is_executable: bool) -> Result<usize> {
+pub fn stack(space: &AddressSpace, strings: u64, is_executable: bool, personality: u32) -> Result<usize> {
     let top = space.layout().stack_top;
     let len = (strings + STACK_START).next_multiple_of(PAGE) as usize;
     let rights = Rights { read: true, write: true, execute: is_executable };
     let request = MapRequest::anonymous(len, rights).with(VmaFlags::GROWS_DOWN);
     space.map(request.at(Placement::Fixed(top - len)))?;
-    Ok(top - crate::random::number() as usize % 512 * 16)
+    Ok(if is_random(personality) { top - crate::random::number() as usize % 512 * 16 } else { top })
 }
 
 /// Gives a program without an interpreter its initial thread-local storage; returns its thread pointer.
@@ -185,8 +192,8 @@ pub fn stack(space: &AddressSpace, strings: u64, is_executable: bool) -> Result<
 /// # Errors
 ///
 /// `ENOMEM`.
-pub fn thread_local(space: &AddressSpace, path: &Path, storage: &ThreadLocal) -> Result<u64> {
-    let image = Arc::new(TlsImage::new(path.inode().clone(), *storage)?);
+pub fn thread_local(space: &AddressSpace, file: &Executable, storage: &ThreadLocal) -> Result<u64> {
+    let image = Arc::new(TlsImage::new(file.content.clone(), *storage)?);
     let len = image.size();
     let inode: Arc<dyn fs::Inode> = image.clone();
     let file = Arc::new(MappedFile { inode, path: None });

@@ -9,6 +9,9 @@ pub mod current;
 pub mod deliver;
 pub mod elf_plan;
 pub mod exec;
+pub mod exec_commit;
+pub mod exec_credentials;
+pub mod executable;
 pub mod exit;
 pub mod fd_table;
 pub mod image;
@@ -19,6 +22,7 @@ pub mod posix_timer;
 #[allow(clippy::module_inception, reason = "the folder is about processes; this file is the type")]
 pub mod process;
 pub mod script;
+pub mod search;
 pub mod send;
 pub mod signal;
 pub mod signal_queue;

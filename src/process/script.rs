@@ -25,35 +25,27 @@ pub fn parse(file: &[u8]) -> Option<Script<'_>> {
     let file = &file[..file.len().min(LINE_MAX)];
     let rest = file.strip_prefix(b"#!")?;
     let newline = rest.iter().position(|byte| *byte == b'\n');
-    // Without a newline, all of a short file is the line; of a longer one the line may go on unseen.
-    let is_cut = newline.is_none() && file.len() == LINE_MAX;
-    // Of a line that goes on, Linux keeps the last byte for a NUL of its own.
-    let line = &rest[..newline.unwrap_or(rest.len() - usize::from(is_cut))];
+    let line = &rest[..newline.unwrap_or(rest.len())];
     let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
-    let line = line.trim_ascii_start_blanks();
-    let end = line.iter().position(|byte| is_blank(*byte));
-    let interpreter = &line[..end.unwrap_or(line.len())];
-    if interpreter.is_empty() || end.is_none() && is_cut {
+    // Without a newline or a NUL, all of a short file is the line; of a longer one the line goes on unseen.
+    let goes_on = newline.is_none() && line.len() == LINE_MAX - 2;
+    let start = line.iter().position(|byte| !is_blank(*byte))?;
+    let end = line[start..].iter().position(|byte| is_blank(*byte)).map(|len| start + len);
+    if end.is_none() && goes_on {
         return None;
     }
-    let argument = line[interpreter.len()..].trim_ascii_start_blanks().trim_ascii_end_blanks();
+    let end = end.unwrap_or(line.len());
+    // The last byte that is looked at may end a path, but is never part of an argument: Linux keeps it for a NUL of its own.
+    let argument = &line[end..line.len() - usize::from(goes_on)];
+    let (interpreter, argument) = (&line[start..end], trim_blanks(argument));
     Some(Script { interpreter, argument: (!argument.is_empty()).then_some(argument) })
 }
 
-/// Trimming of blanks and tabs only: other white space belongs to the name.
-trait TrimBlanks {
-    fn trim_ascii_start_blanks(&self) -> &Self;
-    fn trim_ascii_end_blanks(&self) -> &Self;
-}
-
-impl TrimBlanks for [u8] {
-    fn trim_ascii_start_blanks(&self) -> &[u8] {
-        &self[self.iter().position(|byte| !is_blank(*byte)).unwrap_or(self.len())..]
-    }
-
-    fn trim_ascii_end_blanks(&self) -> &[u8] {
-        &self[..self.iter().rposition(|byte| !is_blank(*byte)).map_or(0, |last| last + 1)]
-    }
+/// Without blanks and tabs at its ends: other white space belongs to the argument.
+fn trim_blanks(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|byte| !is_blank(*byte)).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|byte| !is_blank(*byte)).map_or(start, |last| last + 1);
+    &bytes[start..end]
 }
 
 #[cfg(test)]
@@ -93,13 +85,66 @@ mod tests {
         line[200] = b' ';
         let (interpreter, argument) = script(&line).expect("the path ends in time");
         assert_eq!((interpreter.len(), argument.map(<[u8]>::len)), (198, Some(LINE_MAX - 202)));
-        let exact: Vec<u8> =
-            b"#!/".iter().copied().chain(core::iter::repeat_n(b'y', LINE_MAX - 4)).chain(*b"\n").collect();
-        assert_eq!(script(&exact).map(|(interpreter, _)| interpreter.len()), Some(LINE_MAX - 3));
+        let of_len = |len: usize, end: &[u8]| -> Vec<u8> {
+            b"#!/".iter().copied().chain(core::iter::repeat_n(b'y', len - 1)).chain(end.iter().copied()).collect()
+        };
+        for (len, end, fits) in [
+            (LINE_MAX - 3, &b"\n"[..], true),
+            (LINE_MAX - 3, b" x\n", true),
+            (LINE_MAX - 3, b"", true),
+            (LINE_MAX - 2, b"\n", false),
+            (LINE_MAX - 2, b" x\n", false),
+        ] {
+            let found = of_len(len, end);
+            let wanted = fits.then_some((len, None));
+            assert_eq!(script(&found).map(|(path, argument)| (path.len(), argument)), wanted, "{len} {end:?}");
+        }
     }
 
     #[test]
     fn bytes_that_are_not_utf_8_are_taken_as_they_are() {
         assert_eq!(script(b"#!/\xff\xfe \x80\n"), Some((&b"/\xff\xfe"[..], Some(&b"\x80"[..]))));
+    }
+
+    #[test]
+    fn any_bytes_are_refused_or_give_parts_of_themselves() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |bound: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as usize % bound
+        };
+        let mut accepted = 0;
+        for _ in 0..200_000 {
+            let mut file = Vec::new();
+            if random(8) != 0 {
+                file.extend(b"#!");
+            }
+            // Mostly bytes that mean something.
+            let len = if random(2) == 0 { random(40) } else { 240 + random(40) };
+            file.extend((0..len).map(|_| match random(40) {
+                0 => b'\n',
+                1 => 0,
+                2..6 => b" \t"[random(2)],
+                6 => random(256) as u8,
+                _ => b'a',
+            }));
+            let Some(Script { interpreter, argument }) = parse(&file) else { continue };
+            accepted += 1;
+            assert!(file.starts_with(b"#!") && !interpreter.is_empty());
+            assert!(!interpreter.iter().any(|byte| is_blank(*byte) || [0, b'\n'].contains(byte)));
+            let argument = argument.unwrap_or(b"x");
+            assert!(!argument.is_empty() && !argument.iter().any(|byte| [0, b'\n'].contains(byte)));
+            assert!(!is_blank(argument[0]) && !is_blank(argument[argument.len() - 1]));
+            // What lies beyond the bytes that are looked at changes nothing.
+            let seen = &file[..file.len().min(LINE_MAX)];
+            let whole = parse(&file).map(|script| (script.interpreter.to_vec(), script.argument.map(<[u8]>::to_vec)));
+            assert_eq!(
+                parse(seen).map(|script| (script.interpreter.to_vec(), script.argument.map(<[u8]>::to_vec))),
+                whole
+            );
+        }
+        assert!(accepted > 10_000, "{accepted}");
     }
 }

@@ -9,9 +9,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use abi::{Errno, Result};
-use fs::permission::{Access, check};
-use fs::{At, Caller, Credentials, FsContext, Kind, Path, WalkFlags};
+use abi::{Errno, Result, general};
+use fs::{Credentials, FsContext};
 
 use super::clone::{self, ReservedNumber};
 use super::exec::Program;
@@ -19,6 +18,7 @@ use super::fd_table::FdTable;
 use super::image::Image;
 use super::limits::Limits;
 use super::process::{ExitStatus, Process, Relations, SignalHandlers};
+use super::search::find;
 use super::send;
 use super::signal::SignalSet;
 use super::start_stack::Strings;
@@ -47,9 +47,6 @@ pub struct SpawnOptions {
     pub limits: Limits,
 }
 
-/// Where bare names are searched if the environment has no PATH.
-const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin:/usr/local/bin";
-
 /// Starts a program as a process of its own. Its parent is nobody, its group and session are its own.
 ///
 /// # Errors
@@ -61,6 +58,7 @@ pub fn spawn(mut options: SpawnOptions) -> Result<Arc<Process>> {
     let (arguments, environment) = (core::mem::take(&mut options.arguments), core::mem::take(&mut options.environment));
     let running = empty_process(options)?;
     let process = running.process.clone();
+    crate::audit::process_started(process.pid, running.credentials.uid, &program);
     clone::start_with(running, move |mut thread| {
         Box::pin(async move {
             if let Err(errno) = first_exec(&mut thread, &program, &arguments, &environment).await {
@@ -81,7 +79,8 @@ pub fn spawn(mut options: SpawnOptions) -> Result<Arc<Process>> {
 /// `EAGAIN`: too many threads. `ENOMEM`.
 pub(crate) fn empty_process(options: SpawnOptions) -> Result<Box<RunningThread>> {
     let permit = ThreadPermit::take(options.credentials.uid, None)?;
-    let space = AddressSpace::new(Layout::new(8 << 20, None), crate::mm::Limits::default())?;
+    let stack = options.limits.soft(general::RLIMIT_STACK);
+    let space = AddressSpace::new(Layout::new(stack, None), crate::mm::Limits::default())?;
     let vector = VectorState::fresh()?;
     let number = ReservedNumber::take()?;
     let pid = number.0;
@@ -116,32 +115,4 @@ async fn first_exec(
     let [arguments, environment_strings] = all;
     let (path, name) = find(&thread.caller(), program, environment).await?;
     thread.execute(Program { path, name, name_will_vanish: false }, arguments, environment_strings).await
-}
-
-/// Finds a program: a name with a slash is a path; a bare one is searched in PATH. An empty element of PATH is the working directory; a
-/// folder, or a file that may not be executed, does not match, but makes the answer `EACCES` if nothing else does.
-///
-/// # Errors
-///
-/// `ENOENT`, `EACCES`; others as of a walk.
-pub async fn find(caller: &Caller<'_>, program: &[u8], environment: &[Vec<u8>]) -> Result<(Path, Vec<u8>)> {
-    if program.contains(&b'/') {
-        let path = Box::pin(caller.walk(At::working_directory(program), WalkFlags::FOLLOW)).await?;
-        return Ok((path, program.to_vec()));
-    }
-    let list = environment.iter().find_map(|entry| entry.strip_prefix(b"PATH=")).unwrap_or(DEFAULT_PATH);
-    let mut answer = Errno::ENOENT;
-    for folder in list.split(|byte| *byte == b':') {
-        let name = if folder.is_empty() { program.to_vec() } else { [folder, b"/", program].concat() };
-        match Box::pin(caller.walk(At::working_directory(&name), WalkFlags::FOLLOW)).await {
-            Ok(path) if is_executable(caller, &path) => return Ok((path, name)),
-            Ok(_) | Err(Errno::EACCES) => answer = Errno::EACCES,
-            Err(_) => {}
-        }
-    }
-    Err(answer)
-}
-
-fn is_executable(caller: &Caller<'_>, path: &Path) -> bool {
-    path.inode().core().kind == Kind::Regular && check(caller.credentials, &**path.inode(), Access::EXECUTE).is_ok()
 }

@@ -28,10 +28,10 @@ pub struct TlsImage {
     core: InodeCore,
     program: Arc<dyn Inode>,
     storage: ThreadLocal,
-    /// Offset of the thread pointer from the beginning of the mapping.
-    pointer: u64,
-    /// Where the mapping begins.
-    address: AtomicU64,
+    /// The thread pointer, once it is known where the image is mapped.
+    pointer: AtomicU64,
+    /// Its offset from the beginning of the mapping.
+    pointer_offset: AtomicU64,
 }
 
 impl TlsImage {
@@ -41,11 +41,16 @@ impl TlsImage {
     ///
     /// `ENOMEM`: larger than memory can be.
     pub fn new(program: Arc<dyn Inode>, storage: ThreadLocal) -> Result<TlsImage> {
-        let pointer = storage.memory_len.checked_next_multiple_of(storage.alignment.max(16)).ok_or(Errno::ENOMEM)?;
-        let len = pointer.checked_add(CONTROL_BLOCK).and_then(|len| len.checked_next_multiple_of(PAGE_SIZE as u64));
+        let alignment = storage.alignment.max(16);
+        let below = storage.memory_len.checked_next_multiple_of(alignment);
+        // A mapping begins at a page; what must be aligned more strictly may have to move on by almost that much.
+        let slack = if alignment > PAGE_SIZE as u64 { alignment } else { 0 };
+        let len = below
+            .and_then(|below| below.checked_add(slack + CONTROL_BLOCK))
+            .and_then(|len| len.checked_next_multiple_of(PAGE_SIZE as u64));
         let attributes = Attributes { size: len.ok_or(Errno::ENOMEM)?, links: 1, ..Attributes::default() };
         let core = InodeCore::new(&crate::mm::FRAMES, 0, 0, Kind::Regular, 0, attributes);
-        Ok(TlsImage { core, program, storage, pointer, address: AtomicU64::new(0) })
+        Ok(TlsImage { core, program, storage, pointer: AtomicU64::new(0), pointer_offset: AtomicU64::new(0) })
     }
 
     /// Its length in bytes: whole pages.
@@ -55,8 +60,11 @@ impl TlsImage {
 
     /// Says where it was mapped; returns the thread pointer.
     pub fn place(&self, address: u64) -> u64 {
-        self.address.store(address, Ordering::Relaxed);
-        address + self.pointer
+        let below = self.storage.memory_len.next_multiple_of(self.storage.alignment);
+        let pointer = (address + below).next_multiple_of(self.storage.alignment.max(16));
+        self.pointer.store(pointer, Ordering::Relaxed);
+        self.pointer_offset.store(pointer - address, Ordering::Relaxed);
+        pointer
     }
 
     async fn fill(&self, index: u64, page: &Page) -> Result<()> {
@@ -64,7 +72,8 @@ impl TlsImage {
         let page_start = index * PAGE_SIZE as u64;
         let page_end = page_start + PAGE_SIZE as u64;
         // The storage ends at the thread pointer, whose alignment is the storage's.
-        let storage_start = self.pointer - self.storage.memory_len.next_multiple_of(self.storage.alignment);
+        let pointer = self.pointer_offset.load(Ordering::Relaxed);
+        let storage_start = pointer - self.storage.memory_len.next_multiple_of(self.storage.alignment);
         let mut at = storage_start.max(page_start);
         let content_end = (storage_start + self.storage.file_len).min(page_end);
         while at < content_end {
@@ -78,9 +87,9 @@ impl TlsImage {
             page.write((at - page_start) as usize, &bytes[..part]);
             at += part as u64;
         }
-        if (page_start..page_end).contains(&self.pointer) {
-            let value = self.address.load(Ordering::Relaxed) + self.pointer;
-            page.write((self.pointer - page_start) as usize, &value.to_le_bytes());
+        if (page_start..page_end).contains(&pointer) {
+            let value = self.pointer.load(Ordering::Relaxed);
+            page.write((pointer - page_start) as usize, &value.to_le_bytes());
         }
         Ok(())
     }

@@ -335,26 +335,37 @@ async fn exec(
     flags: u32,
 ) -> Result<usize> {
     let name = thread.path(path).await?;
-    let program = if name.is_empty() && flags & general::AT_EMPTY_PATH != 0 {
-        let (file, closes) = thread.files.get_with_flag(Fd(fd))?;
-        Program::of_file(&file, fd, closes)?
-    } else {
-        let start = thread.start(fd, &name)?;
-        let follows = flags & general::AT_SYMLINK_NOFOLLOW == 0;
-        let walk = if follows { fs::WalkFlags::FOLLOW } else { fs::WalkFlags::empty() };
-        let path = thread.caller().walk(start.at(&name, false), walk).await?;
-        if path.inode().core().kind == fs::Kind::Symlink {
-            return Err(Errno::ELOOP);
-        }
-        let is_relative = fd != super::path::AT_FDCWD && name.first() != Some(&b'/');
-        let closes = is_relative && thread.files.get_with_flag(Fd(fd))?.1;
-        let name = if is_relative { [alloc::format!("/dev/fd/{fd}/").as_bytes(), &name].concat() } else { name };
-        Program { path, name, name_will_vanish: closes }
-    };
+    // In this order, as Linux 6.1: a bad list is told before a program that is not there.
     let arguments = strings(thread, argv).await?;
     let environment = strings(thread, envp).await?;
+    let program = match program(thread, fd, &name, flags).await {
+        Ok(program) => program,
+        Err(errno) => {
+            crate::audit::not_found(thread, &name, errno);
+            return Err(errno);
+        }
+    };
     thread.execute(program, arguments, environment).await?;
     Ok(0)
+}
+
+/// What execveat(2) is to execute.
+async fn program(thread: &RunningThread, fd: i32, name: &[u8], flags: u32) -> Result<Program> {
+    if name.is_empty() && flags & general::AT_EMPTY_PATH != 0 {
+        let (file, closes) = thread.files.get_with_flag(Fd(fd))?;
+        return Program::of_file(&file, fd, closes);
+    }
+    let start = thread.start(fd, name)?;
+    let follows = flags & general::AT_SYMLINK_NOFOLLOW == 0;
+    let walk = if follows { fs::WalkFlags::FOLLOW } else { fs::WalkFlags::empty() };
+    let path = thread.caller().walk(start.at(name, false), walk).await?;
+    if path.inode().core().kind == fs::Kind::Symlink {
+        return Err(Errno::ELOOP);
+    }
+    let is_relative = fd != super::path::AT_FDCWD && name.first() != Some(&b'/');
+    let closes = is_relative && thread.files.get_with_flag(Fd(fd))?.1;
+    let name = if is_relative { [alloc::format!("/dev/fd/{fd}/").as_bytes(), name].concat() } else { name.to_vec() };
+    Ok(Program { path, name, name_will_vanish: closes })
 }
 
 /// unshare(2), of what threads share. `EINVAL`: namespaces and memory. `ENOMEM`.
