@@ -328,7 +328,7 @@ mod tests {
     /// All that `load.rs` counts on, counted.
     fn check(plan: &Plan, file_len: u64) {
         let span = plan.span().unwrap();
-        assert!(span.start < span.end && span.end <= USER_END && span.start % PAGE == 0);
+        assert!(span.start < span.end && span.end <= USER_END && span.start.is_multiple_of(PAGE));
         assert!(plan.segments.len() <= usize::from(plan.table_count));
         assert!(plan.segments.capacity() <= 2 * usize::from(plan.table_count) + 4, "memory is bounded by the table");
         let fits = plan.fits_file(file_len);
