@@ -20,6 +20,7 @@ const WITHOUT_MEMORY: &[(&str, f64)] = &[
     ("poll-1", 970.0),
     ("poll-100", 13_450.0),
     ("select-100", 15_500.0),
+    ("signal-install", 494.0),
     ("signal-deliver", 3_740.0),
     ("pipe-round-trip", 12_500.0),
     ("switch-2", 4_130.0),
