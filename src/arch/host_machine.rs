@@ -65,6 +65,16 @@ pub fn idle(nothing_to_do: &dyn Fn() -> bool) {
     }
 }
 
+/// How many CPUs share an address space: threads stand for CPUs, but each has its own.
+pub fn cpus_online() -> usize {
+    1
+}
+
+/// There are none, so none is kept from coming.
+pub fn interrupts_are_on() -> bool {
+    true
+}
+
 /// Runs `work`; there are no interrupts.
 pub fn interrupts_off<R>(work: impl FnOnce() -> R) -> R {
     work()
@@ -148,6 +158,9 @@ pub mod apic {
 
     /// Kicks nobody: there is one CPU.
     pub fn send_kick(_cpu: usize) {}
+
+    /// Asks nobody: there is one CPU.
+    pub fn send_shootdown(_cpu: usize) {}
 
     /// None.
     pub fn ipis_sent() -> u64 {

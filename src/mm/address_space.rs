@@ -20,14 +20,14 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abi::Errno;
-use executor::sync::SpinLock;
+use executor::sync::{SpinGuard, SpinLock};
 use fs::Inode;
 
 use super::frames::{self, FRAME_SIZE};
 use super::gate;
 use super::layout::{LOWEST, Layout};
 use super::mapper::Mappers;
-use super::page_table::{self, Batch, OutOfMemory, PageTable, Resident};
+use super::page_table::{Batch, LEAF_SPAN, OutOfMemory, PageTable, Resident, SHOOTDOWN};
 use super::rank;
 use super::vma::{Backing, MappedFile, SpecialPages, Vma, VmaFlags, VmaMap};
 use crate::arch::paging::{Rights, USER_END};
@@ -128,6 +128,8 @@ impl MapRequest {
 /// A program's memory. Threads share it through the [`Arc`].
 pub struct AddressSpace {
     root: u64,
+    /// How often translations were taken away: see `shootdown.rs`.
+    generation: AtomicU64,
     pub(super) me: Weak<AddressSpace>,
     pub(super) limits: AtomicLimits,
     pub(super) inner: SpinLock<Inner>,
@@ -159,6 +161,32 @@ pub(super) struct Inner {
     /// Every new mapping is locked (`mlockall(MCL_FUTURE)`).
     pub locks_new: bool,
     pub mappers: Mappers,
+    pub flushing: Flushing,
+}
+
+/// The changes that other CPUs are being told of at this moment, without the lock. Where they are, nothing new is mapped meanwhile: a
+/// CPU that still has the old translation would not see it.
+#[derive(Default)]
+pub(super) struct Flushing {
+    count: usize,
+    hull: Range<usize>,
+}
+
+impl Flushing {
+    fn begin(&mut self, hull: Range<usize>) {
+        self.hull = if self.count == 0 { hull } else { self.hull.start.min(hull.start)..self.hull.end.max(hull.end) };
+        self.count += 1;
+    }
+
+    fn end(&mut self) {
+        self.count -= 1;
+    }
+
+    /// Whether any of the range is concerned.
+    #[inline]
+    pub fn touches(&self, range: Range<usize>) -> bool {
+        self.count > 0 && range.start < self.hull.end && self.hull.start < range.end
+    }
 }
 
 impl AddressSpace {
@@ -182,6 +210,7 @@ impl AddressSpace {
             brk: 0..0,
             locks_new: false,
             mappers: Mappers::default(),
+            flushing: Flushing::default(),
         };
         AddressSpace::with_inner(inner, limits, core::iter::empty())
     }
@@ -199,6 +228,7 @@ impl AddressSpace {
             }
             AddressSpace {
                 root: inner.table.root(),
+                generation: AtomicU64::new(0),
                 me: me.clone(),
                 limits: AtomicLimits::new(limits),
                 inner: SpinLock::ordered(rank::ADDRESS_SPACE, inner),
@@ -211,13 +241,69 @@ impl AddressSpace {
     /// Makes it the one that user addresses mean on this CPU; costs nothing if it is that already.
     #[inline]
     pub fn activate(&self) {
-        page_table::activate(self.root);
+        SHOOTDOWN.activate(self.root, &self.generation);
     }
 
     /// Whether it is the one that user addresses mean on this CPU.
     #[inline]
     pub fn is_active(&self) -> bool {
         crate::arch::paging::active_root() == self.root
+    }
+
+    /// Whether its one thread, which is here, is all that can use it: then what changes needs to be flushed on this CPU only.
+    #[inline]
+    pub(super) fn is_exclusive(&self) -> bool {
+        crate::arch::cpus_online() == 1 || self.has_one_thread()
+    }
+
+    #[cold]
+    fn has_one_thread(&self) -> bool {
+        // A thread's two halves.
+        const HALVES: usize = 2;
+        SHOOTDOWN.is_here(self.root) && self.me.strong_count() <= HALVES && !SHOOTDOWN.is_elsewhere(self.root)
+    }
+
+    /// Works on areas and page table, for a thread of the address space's own; then flushes what has changed, and only then frees what
+    /// was taken out. No lock is held by the caller.
+    #[inline]
+    pub(super) fn change<R>(&self, work: impl FnOnce(&mut Inner, &mut Batch) -> R) -> R {
+        self.change_with(Batch::new(self.root, !self.is_exclusive()), work)
+    }
+
+    /// The same for somebody else, while its threads may be running.
+    pub(super) fn change_from_outside<R>(&self, work: impl FnOnce(&mut Inner, &mut Batch) -> R) -> R {
+        self.change_with(Batch::new(self.root, crate::arch::cpus_online() > 1), work)
+    }
+
+    #[inline]
+    fn change_with<R>(&self, mut batch: Batch, work: impl FnOnce(&mut Inner, &mut Batch) -> R) -> R {
+        let mut inner = self.inner.lock();
+        let result = work(&mut inner, &mut batch);
+        if inner.flushing.count > 0 {
+            // Somebody's changes are still being told: what we say of the same place holds only when they are known.
+            batch.push_range(inner.flushing.hull.clone());
+        }
+        if batch.is_pending() {
+            self.tell_other_cpus(inner, batch);
+        } else {
+            // Flushed before anybody else can have the lock.
+            drop(batch);
+        }
+        result
+    }
+
+    #[cold]
+    pub(super) fn tell_other_cpus(&self, mut inner: SpinGuard<'_, Inner>, batch: Batch) {
+        inner.flushing.begin(batch.hull());
+        drop(inner);
+        executor::sync::assert_no_lock_held();
+        batch.flush(self.root, &self.generation);
+        self.inner.lock().flushing.end();
+    }
+
+    /// Lets every CPU that runs one of its threads pass a memory barrier.
+    pub fn barrier(&self) {
+        SHOOTDOWN.barrier(Some(self.root));
     }
 
     /// The physical address of its root table: what tells two address spaces apart.
@@ -254,24 +340,26 @@ impl AddressSpace {
         }
         let backing = request.backing(len)?;
         gate::try_admit()?;
-        let mut inner = self.inner.lock();
-        let start = inner.place(request.placement, len)?;
-        let mut flags = request.flags;
-        if inner.locks_new {
-            flags |= VmaFlags::LOCKED;
-        }
-        let vma = Vma { start, end: start + len, rights: request.rights, flags, backing };
-        let replaced = inner.mapped_in(vma.range());
-        inner.check_limits(&vma, replaced, &self.limits.get())?;
-        inner.areas.reserve()?;
-        if let Backing::File { file, .. } = &vma.backing {
-            inner.mappers.add(&self.me, &file.inode)?;
-        }
-        if replaced > 0 {
-            inner.unmap(vma.range());
-        }
-        inner.insert(vma);
-        Ok(start)
+        self.change(|inner, batch| {
+            let start = inner.place(request.placement, len)?;
+            let mut flags = request.flags;
+            if inner.locks_new {
+                flags |= VmaFlags::LOCKED;
+            }
+            let vma = Vma { start, end: start + len, rights: request.rights, flags, backing };
+            let replaced = inner.mapped_in(vma.range());
+            inner.check_limits(&vma, replaced, &self.limits.get())?;
+            inner.areas.reserve()?;
+            inner.reserve_batch(vma.range(), batch)?;
+            if let Backing::File { file, .. } = &vma.backing {
+                inner.mappers.add(&self.me, &file.inode)?;
+            }
+            if replaced > 0 {
+                inner.unmap(vma.range(), batch);
+            }
+            inner.insert(vma);
+            Ok(start)
+        })
     }
 
     /// Unmaps whatever is in the range.
@@ -285,14 +373,16 @@ impl AddressSpace {
         if range.is_empty() {
             return Err(Errno::EINVAL);
         }
-        let mut inner = self.inner.lock();
-        let cuts = inner.areas.find(address).is_some_and(|vma| vma.start < range.start && range.end < vma.end);
-        if cuts && inner.areas.count() >= super::vma::areas_at_most() {
-            return Err(Errno::ENOMEM);
-        }
-        inner.areas.reserve()?;
-        inner.unmap(range);
-        Ok(())
+        self.change(|inner, batch| {
+            let cuts = inner.areas.find(address).is_some_and(|vma| vma.start < range.start && range.end < vma.end);
+            if cuts && inner.areas.count() >= super::vma::areas_at_most() {
+                return Err(Errno::ENOMEM);
+            }
+            inner.areas.reserve()?;
+            inner.reserve_batch(range.clone(), batch)?;
+            inner.unmap(range, batch);
+            Ok(())
+        })
     }
 
     /// Says where brk begins: behind the program's last page, and chance's gap.
@@ -303,17 +393,20 @@ impl AddressSpace {
 
     /// Moves brk(2) to `wanted`, if it can be moved there; returns where it is then.
     pub fn brk(&self, wanted: usize) -> usize {
-        let mut inner = self.inner.lock();
+        self.change(|inner, batch| self.move_brk(inner, batch, wanted))
+    }
+
+    fn move_brk(&self, inner: &mut Inner, batch: &mut Batch, wanted: usize) -> usize {
         let Range { start, end } = inner.brk.clone();
         if wanted < start || wanted >= USER_END {
             return end;
         }
         let (old, new) = (end.next_multiple_of(FRAME_SIZE), wanted.next_multiple_of(FRAME_SIZE));
-        if inner.areas.reserve().is_err() {
+        if inner.areas.reserve().is_err() || inner.reserve_batch(new.min(old)..old, batch).is_err() {
             return end;
         }
         if new < old {
-            inner.unmap(new..old);
+            inner.unmap(new..old, batch);
         } else if new > old {
             // One page stays free below the next area, so that the heap never runs into it unseen.
             let next = inner.areas.at(inner.areas.locate(old)).map_or(USER_END, Vma::guarded_start);
@@ -341,14 +434,14 @@ impl AddressSpace {
     pub async fn clear(&self) {
         const PART: usize = 1 << 30;
         loop {
-            let rest = {
-                let mut inner = self.inner.lock();
+            let rest = self.change_from_outside(|inner, batch| {
                 let first = inner.areas.at(inner.areas.locate(0)).map(Vma::range);
-                first.filter(|_| inner.areas.reserve().is_ok()).map(|range| {
-                    let end = range.end.min(range.start.saturating_add(PART));
-                    inner.unmap(range.start..end);
-                })
-            };
+                let range = first.map(|range| range.start..range.end.min(range.start.saturating_add(PART)))?;
+                inner.areas.reserve().ok()?;
+                inner.reserve_batch(range.clone(), batch).ok()?;
+                inner.unmap(range, batch);
+                Some(())
+            });
             if rest.is_none() {
                 return;
             }
@@ -457,13 +550,21 @@ impl Inner {
         }
     }
 
-    /// Unmaps the range, areas and pages. Room for two more areas was reserved.
-    pub fn unmap(&mut self, range: Range<usize>) {
+    /// Makes room in `batch` for all that may be mapped in the range, and the tables that map it.
+    pub fn reserve_batch(&self, range: Range<usize>, batch: &mut Batch) -> Result<(), OutOfMemory> {
+        let (pages, resident) = (range.len() / FRAME_SIZE, self.resident.anonymous + self.resident.file);
+        // Each level has one table more than it has whole ones in the range, and the range may begin and end within one.
+        let tables = (range.len() / LEAF_SPAN + 6 + range.len() / (LEAF_SPAN << 9)).min(self.table.tables());
+        batch.reserve(pages.min(resident), tables)
+    }
+
+    /// Unmaps the range, areas and pages. Room for two more areas was reserved, and room in `batch`.
+    pub fn unmap(&mut self, range: Range<usize>, batch: &mut Batch) {
         let mut areas = core::mem::take(&mut self.areas);
         let mut forgets_file = false;
         areas.remove(range.clone(), |vma| {
             self.account(&vma, -1);
-            self.zap(vma.range());
+            self.zap(vma.range(), batch);
             forgets_file |= matches!(vma.backing, Backing::File { .. });
         });
         self.areas = areas;
@@ -471,7 +572,7 @@ impl Inner {
             self.forget_unmapped_files();
         }
         let (floor, ceiling) = self.areas.neighbours(range.start);
-        self.table.free_tables(range, floor, ceiling);
+        self.table.free_tables(range, floor, ceiling, batch);
     }
 
     /// Lets go of files that no area maps any more; with very many areas only from time to time.
@@ -485,23 +586,22 @@ impl Inner {
     }
 
     /// Takes all pages of the range out of the page table.
-    pub fn zap(&mut self, range: Range<usize>) {
+    pub fn zap(&mut self, range: Range<usize>, batch: &mut Batch) {
         self.note_peak();
-        let mut batch = Batch::new(&self.table);
-        let zapped = self.table.zap(range, &mut batch);
+        let zapped = self.table.zap(range, batch);
         self.resident.anonymous -= zapped.anonymous;
         self.resident.file -= zapped.file;
     }
 
     /// Unmaps everything, area by area: cheaper than looking for it in the page table.
     fn unmap_all(&mut self) {
-        let mut batch = Batch::new(&self.table);
+        // Nobody holds it: everything goes at once.
+        let mut batch = Batch::new(self.table.root(), false);
         for vma in self.areas.iter() {
             self.table.zap(vma.range(), &mut batch);
         }
-        drop(batch);
         for vma in self.areas.iter() {
-            self.table.free_tables(vma.range(), 0, USER_END);
+            self.table.free_tables(vma.range(), 0, USER_END, &mut batch);
         }
     }
 

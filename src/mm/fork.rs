@@ -9,12 +9,12 @@ use alloc::sync::Arc;
 
 use abi::Errno;
 
-use super::address_space::{AddressSpace, Inner};
+use super::address_space::{AddressSpace, Flushing, Inner};
 use super::gate;
 use super::mapper::Mappers;
-use super::page_table::{PageTable, Resident};
+use super::page_table::{Batch, PageTable, Resident};
 use super::vma::{VmaFlags, VmaMap};
-use crate::arch::paging;
+use crate::arch::paging::USER_END;
 
 impl AddressSpace {
     /// A copy-on-write copy, with the same bounds. Locks on memory are not inherited.
@@ -24,7 +24,10 @@ impl AddressSpace {
     /// `ENOMEM`; this address space is as it was then.
     pub fn fork(&self) -> Result<Arc<AddressSpace>, Errno> {
         gate::try_admit()?;
-        let mut parent = self.inner.lock();
+        self.change(|parent, batch| self.fork_with(parent, batch))
+    }
+
+    fn fork_with(&self, parent: &mut Inner, batch: &mut Batch) -> Result<Arc<AddressSpace>, Errno> {
         let mut areas = parent.areas.try_clone(|vma| !vma.flags.contains(VmaFlags::DONT_FORK))?;
         let mut child = Inner {
             areas: VmaMap::default(),
@@ -39,7 +42,10 @@ impl AddressSpace {
             brk: parent.brk.clone(),
             locks_new: false,
             mappers: Mappers::default(),
+            flushing: Flushing::default(),
         };
+        // What was writable in the parent will not be any more, even if the copy fails half-way.
+        batch.push_range(0..USER_END);
         let mut result = Ok(());
         areas.for_each_mut(|vma| {
             vma.flags.remove(VmaFlags::LOCKED);
@@ -52,10 +58,6 @@ impl AddressSpace {
                 });
             }
         });
-        // What was writable in the parent is not any more, even if the copy failed half-way.
-        if parent.table.is_active() {
-            paging::flush_all();
-        }
         result?;
         child.areas = areas;
         child.note_peak();

@@ -17,7 +17,7 @@
 
 mod slab;
 #[cfg(target_os = "none")]
-mod vmap;
+pub mod vmap;
 
 use alloc::boxed::Box;
 use core::alloc::{GlobalAlloc, Layout};
@@ -217,7 +217,7 @@ unsafe fn free_large(pointer: *mut u8, layout: Layout) {
     #[cfg(target_os = "none")]
     if vmap::contains(pointer) {
         // SAFETY: the caller's promise; objects in the window came from there.
-        unsafe { vmap::free(pointer, count) };
+        unsafe { vmap::free(pointer) };
         return;
     }
     // SAFETY: the caller's promise; the frames lie in the direct map in physical order.

@@ -65,16 +65,24 @@ impl Mappers {
 }
 
 impl SpaceMapper {
-    /// Works on each part of the page table that maps some of the file's `pages`.
-    fn for_each(&self, pages: Range<u64>, mut work: impl FnMut(&mut Inner, Range<usize>)) {
+    /// Works on each part of the page table that maps some of the file's `pages`; `work` says where it had to stop if the batch was full,
+    /// and goes on there when it has been flushed.
+    fn for_each(&self, pages: Range<u64>, mut work: impl FnMut(&mut Inner, Range<usize>, &mut Batch) -> Option<usize>) {
         let Some(space) = self.space.upgrade() else { return };
-        let mut inner = space.inner.lock();
-        let mut at = inner.areas.locate(0);
-        while let Some(vma) = inner.areas.at(at) {
-            if let Some(part) = self.part(vma, &pages) {
-                work(&mut inner, part);
-            }
-            at = inner.areas.next(at);
+        let mut from = Some(0);
+        while let Some(start) = from {
+            from = space.change_from_outside(|inner, batch| {
+                let mut at = inner.areas.locate(start);
+                while let Some(vma) = inner.areas.at(at) {
+                    if let Some(part) = self.part(vma, &pages)
+                        && let Some(stopped) = work(inner, part.start.max(start)..part.end.max(start), batch)
+                    {
+                        return Some(stopped);
+                    }
+                    at = inner.areas.next(at);
+                }
+                None
+            });
         }
     }
 
@@ -92,24 +100,29 @@ impl SpaceMapper {
 
 impl Mapper for SpaceMapper {
     fn unmap(&self, pages: Range<u64>) {
-        self.for_each(pages, |inner, range| {
+        self.for_each(pages, |inner, range, batch| {
             inner.note_peak();
-            let mut batch = Batch::new(&inner.table);
             let mut unmapped = 0;
+            let mut stopped = None;
             inner.table.for_each(range, |address, slot| {
                 // A private copy stays: it is not the file's, and the program has nothing else of what it wrote.
-                if !slot.get().is_anonymous() {
-                    unmapped += usize::from(slot.get().is_counted());
-                    batch.push(address, slot.take());
+                if stopped.is_some() || slot.get().is_anonymous() {
+                    return;
                 }
+                if batch.room() == 0 {
+                    stopped = Some(address);
+                    return;
+                }
+                unmapped += usize::from(slot.get().is_counted());
+                batch.push(address, slot.take());
             });
             inner.resident.file -= unmapped;
+            stopped
         });
     }
 
     fn write_protect(&self, pages: Range<u64>) {
-        self.for_each(pages, |inner, range| {
-            let mut batch = Batch::new(&inner.table);
+        self.for_each(pages, |inner, range, batch| {
             inner.table.for_each(range, |address, slot| {
                 // A private copy stays writable: it is not the file's.
                 if slot.get().is_writable() && !slot.get().is_anonymous() {
@@ -117,6 +130,7 @@ impl Mapper for SpaceMapper {
                     batch.push(address, None);
                 }
             });
+            None
         });
     }
 }

@@ -32,6 +32,7 @@ mod remap;
 mod remote;
 pub mod report;
 pub mod shared_memory;
+mod shootdown;
 #[cfg(test)]
 mod tests;
 #[allow(unsafe_code, reason = "the only door to user memory: invariants 3 and 9 of ARCHITECTURE.md")]
@@ -56,6 +57,21 @@ pub use vma::{MappedFile, SpecialPages, VmaFlags, areas_at_most, set_areas_at_mo
 pub fn init(info: &BootInfo) {
     frames::init(info);
     page_table::init();
+}
+
+/// Forgets translations for other CPUs that ask for it: the handler of their interrupt.
+pub fn serve_shootdown() {
+    page_table::SHOOTDOWN.serve();
+}
+
+/// Lets every CPU pass a memory barrier.
+pub fn barrier_everywhere() {
+    page_table::SHOOTDOWN.barrier(None);
+}
+
+/// This CPU is about to sleep: the address space it holds is not in use here any more, though it may soon be again.
+pub fn hold_lazily() {
+    page_table::SHOOTDOWN.idle();
 }
 
 /// So many contiguous frames full of zeros, which are never given back: their physical address.

@@ -7,7 +7,8 @@
 //!   touch ──► try_fault ──► Ok                          go on
 //!                 ▲     ├─► Stop::Fault(f)              SIGSEGV, SIGBUS
 //!                 │     ├─► Stop::Page(file, index)     load it into the page cache ─┐
-//!                 │     └─► Stop::Memory                pass the gate ───────────────┤
+//!                 │     ├─► Stop::Memory                pass the gate ───────────────┤
+//!                 │     └─► Stop::OtherCpus             let them forget the page ────┤
 //!                 └──────────────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -17,19 +18,25 @@
 //! | private file | the cache's page | a copy of it | a copy, unless nobody else holds the page |
 //! | shared file | the cache's page, read-only | the cache's page, marked dirty | marked dirty |
 //!
+//! Where other CPUs may remember the page that a copy is to replace, it is hidden first and they are told (`shootdown.rs`), so that
+//! nobody reads the old one after somebody has written to the new; the fault is then answered anew. Meanwhile, and wherever else a
+//! change is being told, faults wait.
+//!
 //! A page that was waited for is held until it is mapped, so that it cannot be lost again before: progress is made.
 //!
 //! Next: `user.rs`. Exercise: why is a shared page mapped read-only at first?
 
 use alloc::sync::Arc;
+use core::ops::Range;
 
 use abi::Errno;
 use drivers::hw::Page;
+use executor::sync::SpinGuard;
 
 use super::address_space::{AddressSpace, AtomicLimits, Inner, Limits};
 use super::frames::{FRAME_SIZE, Frame, Purpose};
 use super::gate;
-use super::page_table::{LEAF_SPAN, OutOfMemory, Slot};
+use super::page_table::{Batch, LEAF_SPAN, OutOfMemory, Slot};
 use super::vma::{Backing, MappedFile, Position, STACK_GUARD, Vma, VmaFlags};
 use crate::arch::PageFault;
 use crate::arch::paging::{self, Rights, USER_END, index};
@@ -84,6 +91,8 @@ pub enum Stop {
     Page(Arc<MappedFile>, u64, Access),
     /// There is no memory now.
     Memory,
+    /// Other CPUs must forget the page before.
+    OtherCpus,
 }
 
 impl From<OutOfMemory> for Stop {
@@ -108,7 +117,7 @@ impl AddressSpace {
     /// [`Stop`] says what is in the way.
     #[inline]
     pub fn try_fault(&self, address: usize, access: Access) -> Result<(), Stop> {
-        self.fault(address, access, None)
+        self.fault(address, access, None, Lock::MayBeHeld)
     }
 
     /// Makes the page at `address` accessible, waiting for the disk and for memory.
@@ -124,9 +133,13 @@ impl AddressSpace {
         let mut loaded = None;
         let mut shortages = 0;
         loop {
-            match self.fault(address, access, loaded.as_ref()) {
+            match self.fault(address, access, loaded.as_ref(), Lock::NoneHeld) {
                 Ok(()) => return Ok(()),
                 Err(Stop::Fault(fault)) => return Err(fault),
+                Err(Stop::OtherCpus) => {
+                    executor::yield_now().await;
+                    continue;
+                }
                 Err(Stop::Page(file, index, access)) => match Loaded::wait_for(&file, index, access).await {
                     Ok(page) => {
                         loaded = Some(page);
@@ -144,11 +157,46 @@ impl AddressSpace {
         }
     }
 
-    fn fault(&self, address: usize, access: Access, loaded: Option<&Loaded>) -> Result<(), Stop> {
-        let mut inner = self.inner.lock();
-        let at = inner.area_for(address, &self.limits).map_err(Stop::Fault)?;
-        inner.fault(at, address & !(FRAME_SIZE - 1), access, loaded)
+    fn fault(&self, address: usize, access: Access, loaded: Option<&Loaded>, lock: Lock) -> Result<(), Stop> {
+        let page = address & !(FRAME_SIZE - 1);
+        loop {
+            let mut inner = self.inner.lock();
+            if inner.flushing.touches(window(address)) {
+                return Err(Stop::OtherCpus);
+            }
+            let at = inner.area_for(address, &self.limits).map_err(Stop::Fault)?;
+            match inner.fault(at, page, access, loaded, self.is_exclusive()) {
+                Err(Stop::OtherCpus) if lock == Lock::NoneHeld => self.hide(inner, page),
+                result => return result,
+            }
+        }
     }
+
+    /// Keeps everybody from the page, until it is touched again.
+    #[cold]
+    fn hide(&self, mut inner: SpinGuard<'_, Inner>, page: usize) {
+        let mut batch = Batch::new(self.root(), true);
+        if let Some(slot) = inner.table.slot(page) {
+            slot.hide();
+            batch.push(page, None);
+        }
+        self.tell_other_cpus(inner, batch);
+    }
+}
+
+/// Whether other CPUs can be waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lock {
+    /// A copy from or to user memory may be made under any lock.
+    MayBeHeld,
+    NoneHeld,
+}
+
+/// The pages that a fault may map.
+#[inline]
+fn window(address: usize) -> Range<usize> {
+    let start = address & !(AROUND * FRAME_SIZE - 1);
+    start..start.saturating_add(AROUND * FRAME_SIZE)
 }
 
 impl Fault {
@@ -207,7 +255,14 @@ impl Inner {
         Ok(at)
     }
 
-    fn fault(&mut self, at: Position, address: usize, access: Access, loaded: Option<&Loaded>) -> Result<(), Stop> {
+    fn fault(
+        &mut self,
+        at: Position,
+        address: usize,
+        access: Access,
+        loaded: Option<&Loaded>,
+        is_exclusive: bool,
+    ) -> Result<(), Stop> {
         let vma = self.areas.at(at).ok_or(Stop::Fault(Fault::Unmapped))?;
         let is_allowed = match access {
             Access::Read => vma.rights.read,
@@ -222,8 +277,14 @@ impl Inner {
         let leaf = self.table.leaf_or_new(address)?;
         let slot = &mut leaf[index(address, 0)];
         let entry = slot.get();
-        if entry.is_present() {
-            if writes && !entry.is_writable() {
+        if entry.is_resident() {
+            if !entry.is_present() && !writes {
+                // It was hidden while the other CPUs forgot it.
+                slot.set_rights(Rights { write: false, ..vma.rights });
+            } else if writes && !entry.is_writable() {
+                if !is_exclusive && entry.is_present() && wants_copy(vma, slot) {
+                    return Err(Stop::OtherCpus);
+                }
                 let replaced = make_writable(vma, slot, address, loaded)?;
                 if !entry.is_anonymous() && slot.get().is_anonymous() {
                     self.resident.anonymous += 1;
@@ -303,6 +364,12 @@ fn cached(file: &Arc<MappedFile>, number: u64, access: Access, loaded: Option<&L
     }
 }
 
+/// Whether a write to a page that may only be read gets a copy of it.
+fn wants_copy(vma: &Vma, slot: &Slot) -> bool {
+    let is_its_own = || slot.get().is_anonymous() && slot.with_frame(Frame::references) == Some(1);
+    !vma.is_shared() && !is_its_own()
+}
+
 /// A write to a page that is there, but may only be read; returns the frame that a copy has replaced.
 #[inline]
 fn make_writable(vma: &Vma, slot: &mut Slot, address: usize, loaded: Option<&Loaded>) -> Result<Option<Frame>, Stop> {
@@ -314,8 +381,7 @@ fn make_writable(vma: &Vma, slot: &mut Slot, address: usize, loaded: Option<&Loa
         slot.set_rights(vma.rights);
         return Ok(None);
     }
-    let entry = slot.get();
-    if entry.is_anonymous() && slot.with_frame(Frame::references) == Some(1) {
+    if !wants_copy(vma, slot) {
         slot.set_rights(vma.rights);
         return Ok(None);
     }

@@ -14,18 +14,20 @@
 //! metadata), and goes when it has none.
 //!
 //! **Order of unmapping**: clear the entry, flush the translation, then free the frame. [`Batch`] keeps that order: it collects
-//! what was taken out and lets go of it only after the flush. One CPU flushes its own translations today; other CPUs are to
-//! be told at the same place.
+//! what was taken out, frames and tables, and lets go of it only after the flush. An address space that only its one thread uses is
+//! flushed on the spot; for others `AddressSpace::change` gives up the lock and has all CPUs flush (`shootdown.rs`).
 //!
-//! Next: `vma.rs`. Exercise: why may `Drop` skip the flush?
+//! Next: `shootdown.rs`, `vma.rs`. Exercise: why may `Drop` skip the flush?
 
+use alloc::vec::Vec;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use super::frames::{self, FRAME_SIZE, Frame, Initial, PerCpu, Purpose};
-use crate::arch::direct_map;
+use super::shootdown::{Hardware, Pages, Shootdown};
 use crate::arch::paging::{self, ENTRIES, Entry, KERNEL_ROOT_INDEX, LEVELS, Rights, entry_span, index};
+use crate::arch::{self, direct_map};
 
 /// Bytes that one leaf table maps.
 pub const LEAF_SPAN: usize = ENTRIES * FRAME_SIZE;
@@ -162,6 +164,12 @@ impl Slot {
     #[inline]
     pub fn set_rights(&mut self, rights: Rights) {
         self.set(self.get().with_rights(rights));
+    }
+
+    /// Keeps the page, but lets nobody touch it: the next touch faults. Wants a flush.
+    #[inline]
+    pub fn hide(&mut self) {
+        self.set_rights(Rights { read: false, write: false, execute: false });
     }
 
     /// Makes the next write fault. Wants a flush.
@@ -346,15 +354,15 @@ impl PageTable {
     }
 
     /// Frees the tables that map part of `range` and nothing but addresses in `floor..ceiling`, where nothing is mapped any more.
-    pub fn free_tables(&mut self, range: Range<usize>, floor: usize, ceiling: usize) {
+    pub fn free_tables(&mut self, range: Range<usize>, floor: usize, ceiling: usize, batch: &mut Batch) {
         // The last table of the user half covers the page above USER_END too.
         let ceiling = if ceiling >= paging::USER_END { KERNEL_ROOT_INDEX * entry_span(LEVELS - 1) } else { ceiling };
         let scope = Scope { range, free: floor..ceiling };
         // SAFETY: the root is this PageTable's, and the range lies in the user half.
-        let freed = unsafe { free_below(self.root.physical(), LEVELS - 1, 0, &scope) };
+        let freed = unsafe { free_below(self.root.physical(), LEVELS - 1, 0, &scope, batch) };
         self.tables -= freed;
         // The CPU may remember the way through a table that is gone. Nothing used its frame in between: this CPU is here.
-        if freed > 0 && self.is_active() {
+        if freed > 0 && !batch.is_shared && self.is_active() {
             paging::flush_all();
         }
     }
@@ -396,17 +404,10 @@ impl PageTable {
         Ok(())
     }
 
-    /// Loads this table, unless this CPU uses it already.
-    #[inline]
-    pub fn activate(&self) {
-        activate(self.root());
-    }
-
-    /// Stops using it on this CPU: what is unmapped from now on needs no flush.
+    /// Stops using it on all CPUs: what is unmapped from now on needs no flush. No thread uses it any more. If some CPU still holds it, this
+    /// waits: no lock is held then, and interrupts are on.
     pub fn deactivate(&self) {
-        if self.is_active() {
-            paging::activate(kernel_root());
-        }
+        SHOOTDOWN.evict(self.root());
     }
 
     /// Whether this CPU uses it.
@@ -478,83 +479,196 @@ impl<const N: usize> Stack<N> {
 
 static SPARE: PerCpu<Spare> = PerCpu::new();
 
-/// Loads a root table, unless this CPU uses it already.
-#[inline]
-pub fn activate(root: u64) {
-    if paging::active_root() != root {
+/// Which CPU has which table loaded.
+pub static SHOOTDOWN: Shootdown<ThisMachine> = Shootdown::new(ThisMachine);
+
+/// This machine, as the shoot-down knows it.
+pub struct ThisMachine;
+
+impl Hardware for ThisMachine {
+    #[inline]
+    fn here(&self) -> usize {
+        arch::cpu_id()
+    }
+
+    #[inline]
+    fn count(&self) -> usize {
+        arch::cpus_online()
+    }
+
+    fn loaded(&self) -> u64 {
+        paging::active_root()
+    }
+
+    fn load(&self, root: u64) {
         paging::activate(root);
+    }
+
+    fn flush_page(&self, address: usize) {
+        paging::flush_page(address);
+    }
+
+    fn kernel_root(&self) -> u64 {
+        kernel_root()
+    }
+
+    fn interrupt(&self, cpu: usize) {
+        arch::apic::send_shootdown(cpu);
+    }
+
+    fn pause(&self) {
+        debug_assert!(arch::interrupts_are_on(), "a CPU waits for others with interrupts off");
+        core::hint::spin_loop();
     }
 }
 
 /// What was taken out of a page table and may be freed only when no translation leads to it any more.
 ///
-/// Dropping it flushes what this CPU may hold, then frees.
+/// If one thread alone uses the address space, it flushes and frees when it is full or dropped. If others may use it at the same time
+/// (*shared*), it only collects: [`Batch::flush`] does the rest, when the lock has been given up.
 pub struct Batch {
+    is_shared: bool,
     is_active: bool,
+    frees_tables: bool,
+    pages: Pages,
+    /// What has changed lies in here.
+    hull: Range<usize>,
     /// The first `frame_count` of them are there.
     frames: [MaybeUninit<Frame>; Batch::FRAMES],
     frame_count: usize,
-    pages: [usize; Batch::PAGES],
-    page_count: usize,
+    /// Those that found no room there, and tables: physical addresses that own a reference, with [`Batch::TABLE`] for tables.
+    more: Vec<u64>,
 }
 
 impl Batch {
     const FRAMES: usize = 64;
-    /// Above so many pages, everything is flushed at once.
-    const PAGES: usize = 16;
+    /// In an entry of `more`: a table, full of zeros.
+    const TABLE: u64 = 1;
 
-    /// Nothing yet, for changes of `table`.
-    pub fn new(table: &PageTable) -> Batch {
+    /// Nothing yet, for changes of the tables below `root`, which the executing thread alone uses unless they are `is_shared`.
+    pub fn new(root: u64, is_shared: bool) -> Batch {
         Batch {
-            is_active: table.is_active(),
+            is_shared,
+            is_active: paging::active_root() == root,
+            frees_tables: false,
+            pages: Pages::NONE,
+            hull: 0..0,
             frames: [const { MaybeUninit::uninit() }; Batch::FRAMES],
             frame_count: 0,
-            pages: [0; Batch::PAGES],
-            page_count: 0,
+            more: Vec::new(),
         }
+    }
+
+    /// Makes room for so many frames and tables.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`].
+    pub fn reserve(&mut self, frames: usize, tables: usize) -> Result<(), OutOfMemory> {
+        if !self.is_shared {
+            return Ok(());
+        }
+        let further = (self.frame_count + frames).saturating_sub(Batch::FRAMES) + tables;
+        self.more.try_reserve_exact(further).map_err(|_| OutOfMemory)
+    }
+
+    /// How many frames it takes without having reserved room.
+    pub fn room(&self) -> usize {
+        if self.is_shared { Batch::FRAMES - self.frame_count } else { usize::MAX }
     }
 
     /// The translation of `address` has changed, and `frame` is no longer mapped there.
     #[inline]
     pub fn push(&mut self, address: usize, frame: Option<Frame>) {
-        if self.is_active {
-            if self.page_count < Batch::PAGES {
-                self.pages[self.page_count] = address;
-            }
-            self.page_count += 1;
-        } else {
+        if !self.is_active && !self.is_shared {
             // Nobody can have a translation: the frame may go at once.
             return;
         }
+        self.note(address..address + FRAME_SIZE);
+        self.pages.push(address);
         if let Some(frame) = frame {
+            if self.frame_count == Batch::FRAMES {
+                return self.push_further(frame);
+            }
             self.frames[self.frame_count].write(frame);
             self.frame_count += 1;
-            if self.frame_count == Batch::FRAMES {
-                self.finish();
-            }
         }
     }
 
-    /// Flushes, then frees.
-    fn finish(&mut self) {
-        if self.page_count > Batch::PAGES {
-            paging::flush_all();
+    #[cold]
+    fn push_further(&mut self, frame: Frame) {
+        if self.is_shared {
+            debug_assert!(self.more.len() < self.more.capacity(), "room for what is taken out was reserved");
+            self.more.push(frame.into_raw());
         } else {
-            for &page in &self.pages[..self.page_count] {
-                paging::flush_page(page);
-            }
+            self.finish();
+            self.frames[0].write(frame);
+            self.frame_count = 1;
         }
-        self.page_count = 0;
+    }
+
+    /// Many translations in a range have changed.
+    pub fn push_range(&mut self, range: Range<usize>) {
+        if self.is_active || self.is_shared {
+            self.note(range);
+            self.pages.push_all();
+        }
+    }
+
+    #[inline]
+    fn note(&mut self, range: Range<usize>) {
+        self.hull = match self.hull.is_empty() {
+            true => range,
+            false => self.hull.start.min(range.start)..self.hull.end.max(range.end),
+        };
+    }
+
+    /// Whether it waits for [`Batch::flush`].
+    pub fn is_pending(&self) -> bool {
+        self.is_shared && (!self.pages.is_empty() || self.frees_tables)
+    }
+
+    /// Where the changes are.
+    pub fn hull(&self) -> Range<usize> {
+        self.hull.clone()
+    }
+
+    /// Has all CPUs flush, and frees. No lock is held, and interrupts are on.
+    pub fn flush(mut self, root: u64, generation: &AtomicU64) {
+        SHOOTDOWN.flush(root, generation, &self.pages, self.frees_tables);
+        self.pages = Pages::NONE;
+        self.frees_tables = false;
+    }
+
+    /// Flushes, unless that has been done, then frees.
+    fn finish(&mut self) {
+        if !self.is_shared && !self.pages.is_empty() {
+            match self.pages.named() {
+                None => paging::flush_all(),
+                Some(pages) => pages.iter().for_each(|&page| paging::flush_page(page)),
+            }
+            self.pages = Pages::NONE;
+        }
         let count = core::mem::take(&mut self.frame_count);
         for frame in &mut self.frames[..count] {
             // SAFETY: so many were written, and are forgotten by the count that was set to zero.
             unsafe { frame.assume_init_drop() };
+        }
+        for entry in self.more.drain(..) {
+            // SAFETY: the entry owns a reference, and was taken out of the list; a table is full of zeros and in no use.
+            unsafe {
+                match entry & Batch::TABLE {
+                    0 => drop(Frame::from_raw(entry)),
+                    _ => free_table(entry & !Batch::TABLE),
+                }
+            }
         }
     }
 }
 
 impl Drop for Batch {
     fn drop(&mut self) {
+        debug_assert!(!self.is_pending(), "what other CPUs may still use is not freed");
         self.finish();
     }
 }
@@ -771,7 +885,7 @@ struct Scope {
 /// # Safety
 ///
 /// The table is the caller's, and maps nothing in the free range.
-unsafe fn free_below(table: u64, level: usize, base: usize, scope: &Scope) -> usize {
+unsafe fn free_below(table: u64, level: usize, base: usize, scope: &Scope, batch: &mut Batch) -> usize {
     let span = entry_span(level);
     let first = scope.range.start.saturating_sub(base) / span;
     let last = scope.range.end.saturating_sub(base).div_ceil(span).min(ENTRIES);
@@ -787,7 +901,7 @@ unsafe fn free_below(table: u64, level: usize, base: usize, scope: &Scope) -> us
         // none if all it covers is free.
         let is_empty = unsafe {
             if level > 1 {
-                freed += free_below(below, level - 1, start, scope);
+                freed += free_below(below, level - 1, start, scope, batch);
                 count_entries(below, 0) == 0
             } else {
                 scope.free.start <= start && start + span <= scope.free.end
@@ -799,7 +913,12 @@ unsafe fn free_below(table: u64, level: usize, base: usize, scope: &Scope) -> us
                 debug_assert!(level > 1 || leaf_at(below).iter().all(Slot::is_empty));
                 set_entry_at(table, index, Entry::EMPTY);
                 count_entries(table, -1);
-                free_table(below);
+                if batch.is_shared {
+                    batch.frees_tables = true;
+                    batch.more.push(below | Batch::TABLE);
+                } else {
+                    free_table(below);
+                }
             }
             freed += 1;
         }

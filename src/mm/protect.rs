@@ -24,19 +24,21 @@ impl AddressSpace {
     /// changed), or there would be too many areas. `EACCES`: a shared file is not open for writing, or the mount is `noexec`.
     pub fn protect(&self, address: usize, len: usize, rights: Rights) -> Result<(), Errno> {
         let range = checked(address, len)?;
-        let mut inner = self.inner.lock();
-        let covered = inner.covered(&range);
-        let range = range.start..covered.min(range.end);
-        let refuses = |vma: &Vma| {
-            rights.write && !vma.flags.contains(VmaFlags::MAY_WRITE)
-                || rights.execute && !vma.flags.contains(VmaFlags::MAY_EXECUTE)
-        };
-        if inner.areas.overlapping(range.clone()).any(refuses) {
-            return Err(Errno::EACCES);
-        }
-        inner.change(range.clone(), |vma| vma.rights = rights)?;
-        inner.apply_rights(range.clone());
-        if range.end - range.start < super::address_space::page_up(len)? { Err(Errno::ENOMEM) } else { Ok(()) }
+        let len = super::address_space::page_up(len)?;
+        self.change(|inner, batch| {
+            let covered = inner.covered(&range);
+            let range = range.start..covered.min(range.end);
+            let refuses = |vma: &Vma| {
+                rights.write && !vma.flags.contains(VmaFlags::MAY_WRITE)
+                    || rights.execute && !vma.flags.contains(VmaFlags::MAY_EXECUTE)
+            };
+            if inner.areas.overlapping(range.clone()).any(refuses) {
+                return Err(Errno::EACCES);
+            }
+            inner.change(range.clone(), |vma| vma.rights = rights)?;
+            inner.apply_rights(range.clone(), batch);
+            if range.len() < len { Err(Errno::ENOMEM) } else { Ok(()) }
+        })
     }
 
     /// Takes a program's advice (madvise).
@@ -47,45 +49,7 @@ impl AddressSpace {
     /// (the rest was advised).
     pub fn advise(&self, address: usize, len: usize, advice: u32) -> Result<(), Errno> {
         let range = checked(address, len)?;
-        let mut inner = self.inner.lock();
-        let flag = |flag, is_set: bool| move |vma: &mut Vma| vma.flags.set(flag, is_set);
-        match advice {
-            general::MADV_DONTNEED | general::MADV_DONTNEED_LOCKED => {
-                let keeps = if advice == general::MADV_DONTNEED { VmaFlags::LOCKED } else { VmaFlags::empty() };
-                inner.discard(&range, |vma| !vma.flags.intersects(keeps | VmaFlags::SPECIAL))?;
-            }
-            general::MADV_FREE => {
-                let is_private = |vma: &Vma| matches!(vma.backing, Backing::Anonymous) && !vma.is_shared();
-                inner.discard(&range, is_private)?;
-            }
-            general::MADV_DONTFORK => inner.change(range.clone(), flag(VmaFlags::DONT_FORK, true))?,
-            general::MADV_DOFORK => inner.change(range.clone(), flag(VmaFlags::DONT_FORK, false))?,
-            general::MADV_WIPEONFORK => {
-                let is_other = |vma: &Vma| !matches!(vma.backing, Backing::Anonymous) || vma.is_shared();
-                if inner.areas.overlapping(range.clone()).any(is_other) {
-                    return Err(Errno::EINVAL);
-                }
-                inner.change(range.clone(), flag(VmaFlags::WIPE_ON_FORK, true))?;
-            }
-            general::MADV_KEEPONFORK => inner.change(range.clone(), flag(VmaFlags::WIPE_ON_FORK, false))?,
-            general::MADV_DONTDUMP => inner.change(range.clone(), flag(VmaFlags::DONT_DUMP, true))?,
-            general::MADV_DODUMP => inner.change(range.clone(), flag(VmaFlags::DONT_DUMP, false))?,
-            // Hints about speed: there is no swap, no huge page and no read-ahead that they could steer.
-            general::MADV_NORMAL
-            | general::MADV_RANDOM
-            | general::MADV_SEQUENTIAL
-            | general::MADV_WILLNEED
-            | general::MADV_MERGEABLE
-            | general::MADV_UNMERGEABLE
-            | general::MADV_HUGEPAGE
-            | general::MADV_NOHUGEPAGE
-            | general::MADV_COLD
-            | general::MADV_PAGEOUT
-            | general::MADV_POPULATE_READ
-            | general::MADV_POPULATE_WRITE => {}
-            _ => return Err(Errno::EINVAL),
-        }
-        if inner.covered(&range) < range.end && inner.has_hole(&range) { Err(Errno::ENOMEM) } else { Ok(()) }
+        self.change(|inner, batch| inner.advise(range, advice, batch))
     }
 
     /// Locks a range in memory, or unlocks it (mlock, munlock). The caller populates what was locked.
@@ -243,9 +207,49 @@ impl Inner {
         Ok(())
     }
 
+    fn advise(&mut self, range: Range<usize>, advice: u32, batch: &mut Batch) -> Result<(), Errno> {
+        let flag = |flag, is_set: bool| move |vma: &mut Vma| vma.flags.set(flag, is_set);
+        match advice {
+            general::MADV_DONTNEED | general::MADV_DONTNEED_LOCKED => {
+                let keeps = if advice == general::MADV_DONTNEED { VmaFlags::LOCKED } else { VmaFlags::empty() };
+                self.discard(&range, |vma| !vma.flags.intersects(keeps | VmaFlags::SPECIAL), batch)?;
+            }
+            general::MADV_FREE => {
+                let is_private = |vma: &Vma| matches!(vma.backing, Backing::Anonymous) && !vma.is_shared();
+                self.discard(&range, is_private, batch)?;
+            }
+            general::MADV_DONTFORK => self.change(range.clone(), flag(VmaFlags::DONT_FORK, true))?,
+            general::MADV_DOFORK => self.change(range.clone(), flag(VmaFlags::DONT_FORK, false))?,
+            general::MADV_WIPEONFORK => {
+                let is_other = |vma: &Vma| !matches!(vma.backing, Backing::Anonymous) || vma.is_shared();
+                if self.areas.overlapping(range.clone()).any(is_other) {
+                    return Err(Errno::EINVAL);
+                }
+                self.change(range.clone(), flag(VmaFlags::WIPE_ON_FORK, true))?;
+            }
+            general::MADV_KEEPONFORK => self.change(range.clone(), flag(VmaFlags::WIPE_ON_FORK, false))?,
+            general::MADV_DONTDUMP => self.change(range.clone(), flag(VmaFlags::DONT_DUMP, true))?,
+            general::MADV_DODUMP => self.change(range.clone(), flag(VmaFlags::DONT_DUMP, false))?,
+            // Hints about speed: there is no swap, no huge page and no read-ahead that they could steer.
+            general::MADV_NORMAL
+            | general::MADV_RANDOM
+            | general::MADV_SEQUENTIAL
+            | general::MADV_WILLNEED
+            | general::MADV_MERGEABLE
+            | general::MADV_UNMERGEABLE
+            | general::MADV_HUGEPAGE
+            | general::MADV_NOHUGEPAGE
+            | general::MADV_COLD
+            | general::MADV_PAGEOUT
+            | general::MADV_POPULATE_READ
+            | general::MADV_POPULATE_WRITE => {}
+            _ => return Err(Errno::EINVAL),
+        }
+        if self.covered(&range) < range.end && self.has_hole(&range) { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
     /// Brings the page table in line with the areas' rights. A right to write comes back by a fault, where it must be asked for.
-    fn apply_rights(&mut self, range: Range<usize>) {
-        let mut batch = Batch::new(&self.table);
+    fn apply_rights(&mut self, range: Range<usize>, batch: &mut Batch) {
         for vma in self.areas.overlapping(range.clone()) {
             let part = vma.start.max(range.start)..vma.end.min(range.end);
             self.table.for_each(part, |address, slot| {
@@ -262,11 +266,17 @@ impl Inner {
     }
 
     /// Throws away the pages of a range, as if they had never been touched.
-    fn discard(&mut self, range: &Range<usize>, is_allowed: impl Fn(&Vma) -> bool) -> Result<(), Errno> {
+    fn discard(
+        &mut self,
+        range: &Range<usize>,
+        is_allowed: impl Fn(&Vma) -> bool,
+        batch: &mut Batch,
+    ) -> Result<(), Errno> {
         if !self.areas.overlapping(range.clone()).all(is_allowed) {
             return Err(Errno::EINVAL);
         }
-        self.zap(range.clone());
+        self.reserve_batch(range.clone(), batch)?;
+        self.zap(range.clone(), batch);
         Ok(())
     }
 

@@ -32,7 +32,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::address_space::AddressSpace;
 use super::page_fault::{Access, Fault, Stop};
-use crate::arch::copy;
+use crate::arch::{copy, cpus_online};
 use crate::arch::paging::USER_END;
 
 /// An address at which a program claims to have a `T`.
@@ -379,7 +379,9 @@ impl ActiveSpace<'_> {
     fn touch(&self, at: usize, access: Access) -> Result<(), Obstacle> {
         match self.space.try_fault(at, access) {
             Ok(()) => Ok(()),
-            Err(Stop::Fault(Fault::OutOfMemory) | Stop::Page(..) | Stop::Memory) => Err(Obstacle::Missing(at, access)),
+            Err(Stop::Fault(Fault::OutOfMemory) | Stop::Page(..) | Stop::Memory | Stop::OtherCpus) => {
+                Err(Obstacle::Missing(at, access))
+            }
             Err(Stop::Fault(_)) => Err(Obstacle::Refused),
         }
     }
@@ -501,8 +503,12 @@ impl ActiveSpace<'_> {
             if done == len {
                 return Ok(());
             }
-            // A page that is there and yet cannot be copied would be a mistake of ours: end in EFAULT, not in a loop.
             stuck = if done == before { stuck + 1 } else { 0 };
+            if stuck > 16 && cpus_online() > 1 {
+                // Another thread takes it away as often as we bring it in: others first.
+                return stop(Obstacle::Missing(at, access));
+            }
+            // A page that is there and yet cannot be copied would be a mistake of ours: end in EFAULT, not in a loop.
             if stuck > 16 {
                 log::error!("user memory at {at:#x} is mapped, yet it cannot be copied");
                 return Err(Stopped { done, why: Obstacle::Refused });

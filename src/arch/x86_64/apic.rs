@@ -16,7 +16,7 @@ use super::boot_paging::map_device;
 use super::clock;
 use super::cpu_features::cpu_features;
 use super::instructions::{rdmsr, wrmsr};
-use super::irq::{ALARM_VECTOR, KICK_VECTOR, SPURIOUS_VECTOR};
+use super::irq::{ALARM_VECTOR, KICK_VECTOR, SHOOTDOWN_VECTOR, SPURIOUS_VECTOR};
 use super::tsc_scale::TickScale;
 
 const APIC_BASE: u32 = 0x1b;
@@ -192,6 +192,13 @@ pub fn end_of_interrupt() {
 pub fn send_kick(cpu: usize) {
     if let Some(apic_id) = super::cpu::apic_id_of(cpu) {
         send(apic_id, PHYSICAL_FIXED_ASSERT | u32::from(KICK_VECTOR));
+    }
+}
+
+/// Interrupts another CPU, so that it forgets translations.
+pub fn send_shootdown(cpu: usize) {
+    if let Some(apic_id) = super::cpu::apic_id_of(cpu) {
+        send(apic_id, PHYSICAL_FIXED_ASSERT | u32::from(SHOOTDOWN_VECTOR));
     }
 }
 

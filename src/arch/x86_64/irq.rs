@@ -3,6 +3,7 @@
 //! ```text
 //! 0x20–0x2f  the two old controllers: silenced, ignored          0xf0  this CPU's alarm: the executor's timers
 //! 0x30–0xef  device lines, each with an Event                    0xf1  a kick from another CPU: look around
+//!                                                                0xf2  another CPU's wish: forget translations
 //!                                                                0xff  spurious
 //! ```
 //!
@@ -31,6 +32,8 @@ const DEVICES: usize = 0xc0;
 pub const ALARM_VECTOR: u8 = 0xf0;
 /// Another CPU's kick.
 pub const KICK_VECTOR: u8 = 0xf1;
+/// Another CPU wants translations forgotten.
+pub const SHOOTDOWN_VECTOR: u8 = 0xf2;
 /// What the local APIC raises when an interrupt vanished before it could be delivered.
 pub const SPURIOUS_VECTOR: u8 = 0xff;
 /// Stands for "no line of an I/O APIC": a message.
@@ -90,6 +93,11 @@ pub(super) fn dispatch(vector: u8) -> Served {
             return Served::Alarm;
         }
         KICK_VECTOR => apic::end_of_interrupt(),
+        SHOOTDOWN_VECTOR => {
+            // First: who asks from now on sends another interrupt.
+            apic::end_of_interrupt();
+            crate::mm::serve_shootdown();
+        }
         SPURIOUS_VECTOR => {}
         _ => {
             if let Some(line) = vector.checked_sub(FIRST_DEVICE).and_then(|index| LINES.get(usize::from(index))) {

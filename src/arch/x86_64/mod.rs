@@ -29,8 +29,10 @@ mod machine {
     pub use super::cpu::{cpu_id, idle, interrupts_off, start_interrupts, with_cpu};
     pub use super::cpu_features::{cpu_features, hardware_capabilities};
     pub use super::entry::{DIRECT_MAP, KERNEL_BASE};
+    pub use super::instructions::interrupts_are_on;
     pub use super::ports::{Ports, Registers, frame_buffer};
     pub use super::random::random_seed;
+    pub use super::smp::online as cpus_online;
     pub use super::stacks::MAX_CPUS;
     pub use super::user_mode::enter_user;
     pub use super::vector::{VectorState, smallest_signal_stack};
