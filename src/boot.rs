@@ -40,6 +40,7 @@ pub fn start(info: &'static BootInfo) -> ! {
     tasks::spawn(Class::Driver, "boot", first_steps(mm::Initrd::take(info), info.command_line, cpus));
     tasks::spawn(Class::Driver, "load average", crate::load::run());
     tasks::spawn(Class::Driver, "reclaim", mm::gate::keep_free());
+    tasks::spawn(Class::Driver, "bury large objects", mm::heap::vmap::bury());
     arch::start_interrupts();
     tasks::executor().run(arch::cpu_id())
 }

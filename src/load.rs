@@ -21,7 +21,8 @@ pub fn averages() -> [u64; 3] {
 pub async fn run() {
     loop {
         crate::tasks::timers().sleep(INTERVAL).await;
-        let active = crate::tasks::executor().statistics(crate::arch::cpu_id()).waiting as u64;
+        let waiting = |cpu| crate::tasks::executor().statistics(cpu).waiting as u64;
+        let active = (0..crate::tasks::cpu_count()).map(waiting).sum::<u64>();
         for (average, keep) in AVERAGES.iter().zip(KEEP) {
             let old = average.load(Ordering::Relaxed);
             average.store((old * keep + (active << PLACES) * (2048 - keep)) >> PLACES, Ordering::Relaxed);

@@ -33,6 +33,7 @@ impl Machine for ThisMachine {
     }
 
     fn idle(&self, nothing_to_do: &dyn Fn() -> bool) {
+        crate::mm::hold_lazily();
         arch::idle(nothing_to_do);
     }
 
@@ -79,12 +80,22 @@ pub fn timers() -> TimerHandle {
 
 /// How many CPUs run tasks.
 pub fn cpu_count() -> usize {
-    1
+    arch::cpus_online()
+}
+
+/// All CPUs that run tasks, a bit each.
+pub fn all_cpus() -> u64 {
+    match cpu_count() {
+        64.. => u64::MAX,
+        count => (1 << count) - 1,
+    }
 }
 
 /// The life of a CPU other than the boot CPU.
-pub fn run_other_cpu(_cpu: usize) -> ! {
-    arch::power::halt()
+#[cfg(target_os = "none")]
+pub fn run_other_cpu(cpu: usize) -> ! {
+    arch::start_interrupts();
+    executor().run(cpu)
 }
 
 /// How many CPUs the command line allows: `maxcpus=N`, as Linux; 0 means 1 as well.
@@ -99,20 +110,20 @@ pub fn spawn(class: Class, name: &'static str, future: impl Future<Output = ()> 
     executor().spawn(class, name, future)
 }
 
-/// Runs a future that user space asked for. `before` gets the task before it first runs on this CPU.
+/// Runs a future that user space asked for, on some of the CPUs. `before` gets the task before it first runs.
 ///
 /// # Errors
 ///
 /// `ENOMEM`.
 pub fn try_spawn(
+    affinity: u64,
     class: Class,
     name: &'static str,
     before: impl FnOnce(TaskRef),
     future: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
-    let task = executor().try_spawn(class, name, future).map_err(|_| Errno::ENOMEM)?;
-    before(task);
-    Ok(())
+    let before = |task: &TaskRef| before(task.clone());
+    executor().try_spawn_on(affinity, class, name, before, future).map(drop).map_err(|_| Errno::ENOMEM)
 }
 
 #[cfg(test)]

@@ -32,8 +32,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::address_space::AddressSpace;
 use super::page_fault::{Access, Fault, Stop};
-use crate::arch::{copy, cpus_online};
 use crate::arch::paging::USER_END;
+use crate::arch::{copy, cpus_online};
 
 /// An address at which a program claims to have a `T`.
 #[repr(transparent)]

@@ -23,10 +23,10 @@ const MAGIC: u64 = 0x6265_6572;
 pub fn file_system() -> Arc<dyn FileSystem> {
     let empty = || Table::new().node();
     let cpu = Table::new()
-        .with("cpu0", Table::new().with("online", file(|| b"1\n".to_vec())).node())
         .with("online", file(cpus))
         .with("possible", file(cpus))
         .with("present", file(cpus))
+        .with_rest(Cpus)
         .node();
     let root = Table::new()
         .with("block", Node::folder(Disks))
@@ -47,6 +47,31 @@ fn cpus() -> Vec<u8> {
     match tasks::cpu_count() {
         0 | 1 => b"0\n".to_vec(),
         count => format!("0-{}\n", count - 1).into_bytes(),
+    }
+}
+
+/// A folder with a folder for each CPU: `cpu0` and so on.
+struct Cpus;
+
+/// Where the numbers of CPUs' folders begin.
+const CPU_NUMBERS: u64 = 1 << 61;
+
+impl Folder for Cpus {
+    fn lookup(&self, name: &[u8]) -> Result<Node> {
+        let is_meant = |cpu: &usize| format!("cpu{cpu}").as_bytes() == name;
+        let cpu = (0..tasks::cpu_count()).find(is_meant).ok_or(Errno::ENOENT)?;
+        Ok(Table::new().with("online", file(|| b"1\n".to_vec())).node().numbered(CPU_NUMBERS + cpu as u64))
+    }
+
+    fn list(&self, position: u64, tell: &mut dyn FnMut(Listed<'_>) -> bool) -> Result<()> {
+        for cpu in (0..tasks::cpu_count()).skip(usize::try_from(position).unwrap_or(usize::MAX)) {
+            let (name, number) = (format!("cpu{cpu}"), CPU_NUMBERS + cpu as u64);
+            let entry = Listed { position: cpu as u64 + 1, name: name.as_bytes(), number, kind: Kind::Directory };
+            if !tell(entry) {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -60,7 +60,7 @@ pub fn interrupts() -> Vec<u8> {
             None => text.add(format_args!("{vector:>3}: {count:>10}   PCI-MSI  vector {vector}\n")),
         };
     }
-    let alarms = tasks::executor().statistics(0).alarms;
+    let alarms: u64 = (0..tasks::cpu_count()).map(|cpu| tasks::executor().statistics(cpu).alarms).sum();
     text.add(format_args!("LOC: {alarms:>10}   Local timer interrupts\n"));
     text.add(format_args!("RES: {:>10}   Rescheduling interrupts\n", arch::apic::ipis_sent()));
     text.into_bytes()
@@ -131,9 +131,11 @@ pub fn statistics() -> Vec<u8> {
     let (user, system, idle) = times();
     let mut text = Text::new();
     text.add(format_args!("cpu  {user} 0 {system} {idle} 0 0 0 0 0 0\n"));
-    let cpus = tasks::cpu_count() as u64;
-    for cpu in 0..cpus {
-        text.add(format_args!("cpu{cpu} {} 0 {} {} 0 0 0 0 0 0\n", user / cpus, system / cpus, idle / cpus));
+    let now = arch::clock::now().as_nanos();
+    for cpu in 0..tasks::cpu_count() {
+        let (user, system) = (counters::USER_TIME.get_on(cpu), counters::SYSTEM_TIME.get_on(cpu));
+        let idle = now.saturating_sub(user + system);
+        text.add(format_args!("cpu{cpu} {} 0 {} {} 0 0 0 0 0 0\n", user / TICK, system / TICK, idle / TICK));
     }
     let interrupts: u64 = arch::irq::counts().map(|(_, _, count)| count).sum();
     let alarms = tasks::executor().statistics(0).alarms;

@@ -139,6 +139,9 @@ impl RunningThread {
         number.keep();
         running.alternate_stack = alternate_stack;
         running.rseq = if is_thread { None } else { self.rseq };
+        if running.rseq.is_some() {
+            running.expect_place();
+        }
         running.no_new_privileges = self.no_new_privileges;
         running.personality = self.personality;
         Ok(running)
@@ -245,7 +248,9 @@ pub fn start_with<F: Future<Output = Box<RunningThread>> + Send + 'static>(
     });
     let life = OnCpu::new(thread.clone(), async move { thread::run(first(running).await).await });
     let class = crate::syscall::thread::class(process.nice.load(Ordering::Relaxed));
-    let spawned = crate::tasks::try_spawn(class, "thread", |task| thread.set_task(task), life);
+    // Whoever makes a thread hands down where it may run.
+    let affinity = crate::tasks::executor().current().map_or(u64::MAX, |parent| parent.affinity());
+    let spawned = crate::tasks::try_spawn(affinity, class, "thread", |task| thread.set_task(task), life);
     if spawned.is_err() {
         let mut threads = process.threads.lock();
         threads.retain(|other| !Arc::ptr_eq(other, &thread));

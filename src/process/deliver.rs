@@ -77,6 +77,9 @@ impl RunningThread {
             if seen & attention::END != 0 {
                 return Life::Ends;
             }
+            if seen & attention::PLACE != 0 {
+                self.update_rseq().await;
+            }
             if seen & attention::STOP != 0 {
                 self.wait_while_stopped().await;
                 continue;
@@ -167,6 +170,8 @@ impl RunningThread {
         if action.has(general::SA_RESETHAND) {
             self.process.handlers().set(info.signal, Action::default());
         }
+        // The handler interrupts a restartable sequence, which must not go on behind it.
+        self.update_rseq().await;
         let blocked = self.signals.lock().blocked;
         let old_mask = self.saved_mask.take().unwrap_or(blocked);
         match self.push_frame(&info, &action, old_mask).await {

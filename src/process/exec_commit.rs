@@ -78,6 +78,7 @@ impl RunningThread {
         self.restart = None;
         self.last_fault = FaultRecord::default();
         self.rseq = None;
+        self.set_told_cpu(None);
         *self.name.lock() = name;
         let process = self.process.clone();
         process.set_handlers(handlers);

@@ -87,7 +87,14 @@ pub mod attention {
     pub const STOP: u32 = 4;
     /// A system call was interrupted, and is to be made again or to fail; or an old signal mask is to be restored.
     pub const AFTERMATH: u32 = 8;
+    /// It may have been interrupted, or runs on another CPU, and its restartable-sequence area does not say so yet.
+    pub const PLACE: u32 = 16;
 }
+
+/// In place of a CPU's number: the thread has no restartable-sequence area.
+const NO_AREA: u32 = u32::MAX;
+/// In place of a CPU's number: it must be told anew.
+const NOT_TOLD: u32 = u32::MAX - 1;
 
 /// The half of a thread that others may see.
 pub struct Thread {
@@ -111,6 +118,8 @@ pub struct Thread {
     pub cpu_time: AtomicU64,
     /// Its vector registers, while no CPU holds them. Only the thread's own task takes the lock.
     pub vector: SpinLock<VectorState>,
+    /// The CPU that its restartable-sequence area names, or [`NO_AREA`], or [`NOT_TOLD`].
+    told_cpu: AtomicU32,
     /// Up to when its CPU time is accounted for, in nanoseconds.
     accounted: AtomicU64,
     /// Ticks of the CPU's counter in user mode that are not accounted for yet.
@@ -167,6 +176,7 @@ impl<F: Future<Output = ()>> Future for OnCpu<F> {
         let thread = this.thread;
         thread.accounted.store(arch::clock::now().as_nanos(), Ordering::Relaxed);
         thread.vector.lock().restore();
+        thread.note_place();
         current::set(Some(thread.clone()));
         let outcome = this.life.poll(context);
         if outcome.is_pending() {
@@ -247,6 +257,7 @@ impl Thread {
             robust_list: AtomicUsize::new(0),
             cpu_time: AtomicU64::new(0),
             vector: SpinLock::new(vector),
+            told_cpu: AtomicU32::new(NO_AREA),
             accounted: AtomicU64::new(0),
             user_ticks: AtomicU64::new(0),
             task: OnceCell::uninit(),
@@ -296,6 +307,33 @@ impl Thread {
                 let _ = super::send::to_process(&self.process, super::SignalInfo::kernel(signal));
             }
         }
+    }
+
+    /// Where it goes on must be told before it does: it may have been interrupted.
+    fn forget_place(&self) {
+        // Relaxed, here and below: only the thread itself writes it.
+        if self.told_cpu.load(Ordering::Relaxed) != NO_AREA {
+            self.told_cpu.store(NOT_TOLD, Ordering::Relaxed);
+        }
+    }
+
+    /// A poll begins: has the thread tell its program where it runs, if that is not what it was told.
+    #[inline]
+    fn note_place(&self) {
+        let told = self.told_cpu.load(Ordering::Relaxed);
+        if told != NO_AREA && told != arch::cpu_id() as u32 {
+            self.attention.fetch_or(attention::PLACE, Ordering::Relaxed);
+        }
+    }
+
+    /// It has an area that names no CPU yet.
+    pub fn expect_place(&self) {
+        self.told_cpu.store(NOT_TOLD, Ordering::Relaxed);
+    }
+
+    /// Says what its restartable-sequence area names: a CPU, or nothing, if there is none any more.
+    pub fn set_told_cpu(&self, cpu: Option<u32>) {
+        self.told_cpu.store(cpu.unwrap_or(NO_AREA), Ordering::Relaxed);
     }
 
     /// Sets a bit of [`attention`] and wakes it, in this order.
@@ -380,7 +418,17 @@ impl RunningThread {
     /// Takes note of a wake, and lets others have the CPU if they are to have it.
     pub async fn give_way(&mut self) {
         if crate::tasks::executor().acknowledge_kick() {
+            self.forget_place();
             executor::yield_now().await;
+        }
+    }
+
+    /// Tells the program where it goes on; if its restartable-sequence area is bad, by a SIGSEGV.
+    pub async fn update_rseq(&mut self) {
+        if self.tell_rseq().await.is_err() {
+            self.rseq = None;
+            self.set_told_cpu(None);
+            super::send::force(self.shared(), super::SignalInfo::kernel(super::signal::Signal::SIGSEGV));
         }
     }
 

@@ -116,7 +116,8 @@ impl Timer {
         }
         let mut task = None;
         let ring = ring(Arc::downgrade(owner));
-        let spawned = crate::tasks::try_spawn(executor::Class::Driver, "timer", |made| task = Some(made), ring);
+        let spawned =
+            crate::tasks::try_spawn(u64::MAX, executor::Class::Driver, "timer", |made| task = Some(made), ring);
         state.task = task;
         if spawned.is_err() {
             state.next = None;

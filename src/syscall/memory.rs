@@ -242,14 +242,24 @@ pub fn munlockall(thread: &mut RunningThread) -> Result<usize> {
 }
 
 /// membarrier(2). `EINVAL`: an unknown command.
-pub fn membarrier(_thread: &mut RunningThread, command: u32, flags: u32, _cpu: u32) -> Result<usize> {
-    // With one CPU for user threads, every switch between threads is a barrier already.
-    let supported = general::membarrier_cmd::MEMBARRIER_CMD_GLOBAL as u32
-        | general::membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED as u32
-        | general::membarrier_cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED as u32;
+pub fn membarrier(thread: &mut RunningThread, command: u32, flags: u32, _cpu: u32) -> Result<usize> {
+    use general::membarrier_cmd as commands;
+    const GLOBAL: u32 = commands::MEMBARRIER_CMD_GLOBAL as u32;
+    const PRIVATE: u32 = commands::MEMBARRIER_CMD_PRIVATE_EXPEDITED as u32;
+    const REGISTER_PRIVATE: u32 = commands::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED as u32;
     match command {
-        0 if flags == 0 => Ok(supported as usize),
-        one if one & supported == one && one.count_ones() == 1 && flags == 0 => Ok(0),
+        _ if flags != 0 => Err(Errno::EINVAL),
+        0 => Ok((GLOBAL | PRIVATE | REGISTER_PRIVATE) as usize),
+        GLOBAL => {
+            crate::mm::barrier_everywhere();
+            Ok(0)
+        }
+        PRIVATE => {
+            thread.space.barrier();
+            Ok(0)
+        }
+        // Nothing has to be prepared for it.
+        REGISTER_PRIVATE => Ok(0),
         _ => Err(Errno::EINVAL),
     }
 }

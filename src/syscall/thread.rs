@@ -92,6 +92,7 @@ pub async fn rseq(thread: &mut RunningThread, address: usize, len: u32, flags: u
         return match thread.rseq {
             Some(registered) if registered == area && flags == RSEQ_UNREGISTER => {
                 thread.rseq = None;
+                thread.set_told_cpu(None);
                 thread.put_rseq_cpu(address, 0, u32::MAX).await
             }
             Some(registered) if registered.address == address && registered.len == len => Err(Errno::EPERM),
@@ -111,10 +112,13 @@ pub async fn rseq(thread: &mut RunningThread, address: usize, len: u32, flags: u
     if len < RSEQ_SIZE || !address.is_multiple_of(32) {
         return Err(Errno::EINVAL);
     }
-    let cpu = arch::cpu_id() as u32;
-    thread.put_rseq_cpu(address, cpu, cpu).await?;
     thread.rseq = Some(area);
-    Ok(0)
+    let told = thread.tell_rseq().await;
+    if told.is_err() {
+        thread.rseq = None;
+        thread.set_told_cpu(None);
+    }
+    told.map(|()| 0)
 }
 
 impl RunningThread {
@@ -122,6 +126,21 @@ impl RunningThread {
     async fn put_rseq_cpu(&mut self, address: usize, start: u32, cpu: u32) -> Result<usize> {
         self.put(UserPtr::new(address), &[start, cpu]).await?;
         Ok(0)
+    }
+
+    /// Ends the restartable sequence that the program is in, and tells it on which CPU it goes on.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`, `EINVAL`: as of [`RunningThread::abort_restartable_sequence`].
+    pub async fn tell_rseq(&mut self) -> Result<()> {
+        let Some(area) = self.rseq else { return Ok(()) };
+        self.abort_restartable_sequence().await?;
+        // If this has to wait for a page, the next poll may be on another CPU, and finds that the thread must be told again.
+        let cpu = arch::cpu_id() as u32;
+        self.set_told_cpu(Some(cpu));
+        self.put_rseq_cpu(area.address, cpu, cpu).await?;
+        Ok(())
     }
 
     /// Aborts the restartable sequence that the thread is in, as must happen before it goes on after it was preempted, moved, or
@@ -212,27 +231,42 @@ fn thread_or_self(thread: &RunningThread, tid: i32) -> Result<Arc<Thread>> {
     }
 }
 
-/// sched_getaffinity(2): the CPUs that the kernel uses. `EINVAL`: room for too few. `ESRCH`, `EFAULT`.
+/// sched_getaffinity(2). `EINVAL`: room for too few CPUs. `ESRCH`, `EFAULT`.
 pub async fn sched_getaffinity(thread: &mut RunningThread, tid: i32, size: usize, mask: UserPtr<u64>) -> Result<usize> {
-    thread_or_self(thread, tid)?;
-    let cpus = crate::tasks::cpu_count();
-    if size * 8 < cpus || !size.is_multiple_of(8) {
+    let target = thread_or_self(thread, tid)?;
+    if size * 8 < crate::tasks::cpu_count() || !size.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
-    let word = if cpus >= 64 { u64::MAX } else { (1 << cpus) - 1 };
-    thread.put(mask, &word).await?;
+    let allowed = target.task().map_or(u64::MAX, |task| task.affinity());
+    thread.put(mask, &(allowed & crate::tasks::all_cpus())).await?;
     Ok(8)
 }
 
-/// sched_setaffinity(2): any mask with a CPU in it that there is. `EINVAL`: none. `ESRCH`, `EPERM`, `EFAULT`.
+/// sched_setaffinity(2). `EINVAL`: a mask without a CPU that runs. `EPERM`: another user's thread. `ESRCH`, `EFAULT`.
 pub async fn sched_setaffinity(thread: &mut RunningThread, tid: i32, size: usize, mask: UserPtr<u8>) -> Result<usize> {
-    thread_or_self(thread, tid)?;
-    let mut first = 0;
-    if size > 0 {
-        first = thread.get(mask).await?;
+    let target = thread_or_self(thread, tid)?;
+    let mut bytes = [0; 8];
+    for (index, byte) in bytes.iter_mut().enumerate().take(size) {
+        *byte = thread.get(mask.element(index)).await?;
     }
-    // With one CPU for user threads, every mask that is allowed means the same.
-    if usize::from(first) & ((1 << crate::tasks::cpu_count().min(8)) - 1) == 0 { Err(Errno::EINVAL) } else { Ok(0) }
+    let (wanted, all) = (u64::from_le_bytes(bytes), crate::tasks::all_cpus());
+    let own = &thread.credentials;
+    let uid = target.uid();
+    if uid != own.euid && uid != own.uid && !own.can(fs::permission::Capabilities::SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    if wanted & all == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if let Some(task) = target.task() {
+        task.set_affinity(if wanted & all == all { u64::MAX } else { wanted & all });
+        // It looks around, and is queued where it may run.
+        task.wake();
+    }
+    if Arc::ptr_eq(&target, thread.shared()) {
+        executor::yield_now().await;
+    }
+    Ok(0)
 }
 
 /// sched_getscheduler(2): SCHED_OTHER. `ESRCH`, `EINVAL`.
