@@ -506,7 +506,7 @@ impl ActiveSpace<'_> {
             stuck = if done == before { stuck + 1 } else { 0 };
             if stuck > 16 && cpus_online() > 1 {
                 // Another thread takes it away as often as we bring it in: others first.
-                return stop(Obstacle::Missing(at, access));
+                return Err(Stopped { done, why: Obstacle::Missing(at, access) });
             }
             // A page that is there and yet cannot be copied would be a mistake of ours: end in EFAULT, not in a loop.
             if stuck > 16 {
