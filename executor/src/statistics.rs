@@ -11,6 +11,8 @@ pub struct CpuStatistics {
     pub long_polls: u64,
     /// How often it went to sleep.
     pub sleeps: u64,
+    /// For how long it slept, in nanoseconds.
+    pub idle_time: u64,
     /// Kicks (inter-processor interrupts) that it sent.
     pub kicks: u64,
     /// How often it set its alarm.
@@ -27,6 +29,7 @@ pub(crate) struct Counters {
     pub(crate) polls: Counter,
     pub(crate) long_polls: Counter,
     pub(crate) sleeps: Counter,
+    pub(crate) idle_time: Counter,
     pub(crate) kicks: Counter,
     pub(crate) alarms: Counter,
     pub(crate) stolen: Counter,
@@ -38,6 +41,7 @@ impl Counters {
             polls: self.polls.get(),
             long_polls: self.long_polls.get(),
             sleeps: self.sleeps.get(),
+            idle_time: self.idle_time.get(),
             kicks: self.kicks.get(),
             alarms: self.alarms.get(),
             stolen: self.stolen.get(),

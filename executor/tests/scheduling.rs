@@ -10,7 +10,7 @@ use std::{
 };
 
 use executor::{
-    Class, Executor, Instant, TaskRef,
+    Class, Executor, Instant, Machine, TaskRef,
     sync::{WaitQueue, wait_until},
     testing::{Bench, HandMachine, on_cpu},
     yield_now,
@@ -375,4 +375,110 @@ fn the_same_seed_gives_the_same_schedule_and_another_one_another() {
     };
     assert_eq!(schedule(1), schedule(1));
     assert_ne!(schedule(1), schedule(2));
+}
+
+/// A task that is polled `count` times and notes on which CPU, each time.
+fn wanderer(bench: Bench, affinity: u64, count: usize) -> (TaskRef, Arc<Mutex<Vec<usize>>>) {
+    let executor = bench.executor();
+    let places = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&places);
+    let future = async move {
+        for _ in 0..count {
+            noted.lock().unwrap().push(executor.machine().current_cpu());
+            yield_now().await;
+        }
+    };
+    let mut seen = None;
+    let before = |task: &TaskRef| seen = Some(task.clone());
+    let task = executor.try_spawn_on(affinity, Class::NORMAL, "wanderer", before, future).expect("memory");
+    assert_eq!(seen, Some(task.clone()), "it is shown before it is polled");
+    (task, places)
+}
+
+#[test]
+fn a_task_is_polled_only_where_it_may_run() {
+    let bench = Bench::with_cpus(3);
+    let (task, places) = wanderer(bench, 1 << 2, 3);
+    assert_eq!(task.affinity(), 1 << 2);
+    bench.settle();
+    on_cpu(1, || bench.settle());
+    assert_eq!(*places.lock().unwrap(), [], "neither of these is its CPU");
+    on_cpu(2, || bench.settle());
+    assert_eq!(*places.lock().unwrap(), [2, 2, 2]);
+}
+
+#[test]
+fn a_task_that_may_not_stay_moves_when_it_yields() {
+    let bench = Bench::with_cpus(2);
+    let (task, places) = wanderer(bench, u64::MAX, 4);
+    assert!(bench.executor().run_one());
+    task.set_affinity(1 << 1);
+    bench.settle();
+    assert_eq!(*places.lock().unwrap(), [0], "it was waiting here, and went");
+    on_cpu(1, || bench.settle());
+    assert_eq!(*places.lock().unwrap(), [0, 1, 1, 1]);
+    assert!(task.is_done());
+}
+
+#[test]
+fn thieves_leave_what_they_may_not_run() {
+    let bench = Bench::with_cpus(2);
+    let held: Vec<_> = (0..6).map(|_| wanderer(bench, 1, 1)).collect();
+    on_cpu(1, || assert!(!bench.executor().run_one()));
+    let free: Vec<_> = (0..6).map(|_| wanderer(bench, u64::MAX, 1)).collect();
+    on_cpu(1, || bench.settle());
+    assert!(bench.executor().statistics(1).stolen > 0);
+    bench.settle();
+    assert!(held.iter().all(|(_, places)| *places.lock().unwrap() == [0]));
+    assert!(free.iter().any(|(_, places)| *places.lock().unwrap() == [1]));
+    assert!(held.iter().chain(&free).all(|(task, _)| task.is_done()));
+}
+
+#[test]
+fn a_task_in_user_mode_that_may_not_stay_gives_way() {
+    let bench = Bench::with_cpus(2);
+    let executor = bench.executor();
+    bench.block_on(async move {
+        let task = executor.current().expect("a task is running");
+        executor.enter_user();
+        on_cpu(1, || {
+            task.set_affinity(1 << 1);
+            task.wake();
+        });
+        assert_eq!(executor.machine().take_kicked(), [0]);
+        assert!(executor.should_leave_user());
+        executor.exit_user();
+        assert!(executor.acknowledge_kick(), "it is to yield, so that it moves");
+        task.set_affinity(u64::MAX);
+    });
+}
+
+#[test]
+fn who_is_woken_by_its_partner_stays_with_it_and_the_third_goes_elsewhere() {
+    let bench = Bench::with_cpus(2);
+    let executor = bench.executor();
+    let sleepers: Vec<_> = (0..2).map(|_| bench.spawn(pending())).collect();
+    bench.settle();
+    let woken = sleepers.clone();
+    bench.spawn(async move {
+        woken[0].wake();
+        assert_eq!(executor.statistics(0).waiting, 1, "it goes next, here");
+        woken[1].wake();
+        assert_eq!(executor.statistics(0).waiting, 2, "nobody sleeps who could take it");
+    });
+    bench.settle();
+    assert!(sleepers.iter().all(|task| task.polls() == 2));
+}
+
+#[test]
+fn a_cpu_that_polls_can_spare_its_only_waiting_task() {
+    let bench = Bench::with_cpus(2);
+    let executor = bench.executor();
+    bench.spawn(async move {
+        let (waiting, places) = wanderer(bench, u64::MAX, 1);
+        on_cpu(1, || assert!(executor.run_one(), "we are polled, it waits: it is better off there"));
+        assert!(*places.lock().unwrap() == [1] || waiting.is_done());
+    });
+    bench.settle();
+    assert_eq!(executor.statistics(1).stolen, 1);
 }

@@ -518,6 +518,7 @@ impl Hardware for ThisMachine {
 
     fn pause(&self) {
         debug_assert!(arch::interrupts_are_on(), "a CPU waits for others with interrupts off");
+        executor::sync::assert_no_lock_held();
         core::hint::spin_loop();
     }
 }

@@ -84,8 +84,15 @@ fn cpus() -> Vec<u8> {
     for cpu in 0..tasks::cpu_count() {
         let did = tasks::executor().statistics(cpu);
         text.add(format_args!(
-            "cpu{cpu} polls {} long_polls {} sleeps {} kicks {} alarms {} stolen {} waiting {}\n",
-            did.polls, did.long_polls, did.sleeps, did.kicks, did.alarms, did.stolen, did.waiting
+            "cpu{cpu} polls {} long_polls {} sleeps {} idle_us {} kicks {} alarms {} stolen {} waiting {}\n",
+            did.polls,
+            did.long_polls,
+            did.sleeps,
+            did.idle_time / 1000,
+            did.kicks,
+            did.alarms,
+            did.stolen,
+            did.waiting
         ));
     }
     text.into_bytes()

@@ -207,8 +207,12 @@ impl<M: Machine> Shared<M> {
         word.fetch_or(bit, Ordering::Relaxed);
         cpu.status.publish(Mode::Idle);
         cpu.count.sleeps.add(1);
-        self.machine.idle(&|| cpu.has_nothing_to_do());
+        let began = self.machine.now();
+        // Whoever takes our bit back kicks us, but has perhaps nothing for our own queue: then we look at those of others once more. SeqCst:
+        // with the bit gone before this look we do not sleep, and a kick that comes after it ends the sleep.
+        self.machine.idle(&|| cpu.has_nothing_to_do() && word.load(Ordering::SeqCst) & bit != 0);
         cpu.status.publish(Mode::Kernel);
+        cpu.count.idle_time.add(self.machine.now().saturating_duration_since(began).as_nanos() as u64);
         word.fetch_and(!bit, Ordering::Relaxed);
     }
 }

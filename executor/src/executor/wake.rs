@@ -63,7 +63,8 @@ impl<M: Machine> Shared<M> {
             while left != 0 {
                 let (cpu, bit) = (index * 64 + left.trailing_zeros() as usize, left & left.wrapping_neg());
                 left &= !bit;
-                if wanted(cpu) && word.fetch_and(!bit, Ordering::Relaxed) & bit != 0 {
+                // SeqCst: see sleep().
+                if wanted(cpu) && word.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
                     return Some(cpu);
                 }
             }
