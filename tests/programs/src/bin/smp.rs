@@ -108,7 +108,7 @@ fn a_mapping_that_was_replaced_is_seen_by_nobody(time: Duration) -> Outcome {
                 1 => ((round as usize * 7) % PAGES, 1),
                 _ => ((round as usize * 5) % (PAGES - 6), 6),
             };
-            if round % 4 == 0 {
+            if round.is_multiple_of(4) {
                 // SAFETY: the case's own memory, whose content is meant to go.
                 unsafe { libc::madvise((region + first * PAGE) as *mut _, count * PAGE, libc::MADV_DONTNEED) };
             } else {
@@ -354,10 +354,10 @@ fn a_lock_and_its_conditions_lose_nobody(time: Duration) -> Outcome {
         let takers: Vec<_> = (0..pairs).map(|_| scope.spawn(take)).collect();
         let join =
             |one: thread::ScopedJoinHandle<'_, Outcome>| one.join().map_err(|_| "a thread panicked".to_owned())?;
-        let given = givers.into_iter().map(join).collect::<Outcome>();
+        let given = givers.into_iter().try_for_each(join);
         lock.lock().expect("nobody panics").2 = true;
         has_some.notify_all();
-        given.and(takers.into_iter().map(join).collect())
+        given.and(takers.into_iter().try_for_each(join))
     })?;
     let state = lock.into_inner().expect("nobody panics");
     ensure!(state.0 == 0 && state.1 > 3, "{state:?}");
@@ -810,7 +810,8 @@ fn busy_programs_share_a_cpu_by_their_weights(time: Duration) -> Outcome {
     let fair = WEIGHTS[0].1 / (WEIGHTS[0].1 + WEIGHTS[1].1);
     let off = (share / fair - 1.0).abs();
     println!("  shares {share:.4}, by weight {fair:.4}: off by {:.2} %", off * 100.0);
-    ensure!(off < 0.1);
+    let is_fair = off < 0.1;
+    ensure!(is_fair);
     Ok(())
 }
 
