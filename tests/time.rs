@@ -1,4 +1,4 @@
-//! Time as programs see it holds on Rouse: the cases are in `tests/programs/src/bin/`, and pass on Linux.
+//! Time, and having the CPU taken away, as programs see them hold on Rouse: the cases are in `tests/programs/src/bin/`, and pass on Linux.
 
 use user_programs::protocol::End;
 use xtask::guest::Guest;
@@ -8,7 +8,7 @@ use xtask::testing::under_test;
 #[test]
 fn clocks_and_timers_are_what_programs_take_them_for() {
     let programs = xtask::programs::build("test-programs").expect("the test programs compile");
-    let wanted: [(&str, &[&str]); 2] = [("vdso", &["set-clock"]), ("timers", &[])];
+    let wanted: [(&str, &[&str]); 3] = [("vdso", &["set-clock"]), ("timers", &[]), ("rseq", &[])];
     let path = |name: &str| &programs.iter().find(|(found, _)| found == name).expect("it is one of them").1;
     let add = wanted.iter().map(|(name, _)| format!("{}=/tests/{name}", path(name).display()).into()).collect();
     let mut guest = Guest::start(&under_test(Options { add, ..Options::default() })).expect("a machine");

@@ -78,7 +78,7 @@ impl RunningThread {
                 return Life::Ends;
             }
             if seen & attention::PLACE != 0 {
-                self.update_rseq().await;
+                self.update_rseq(None).await;
             }
             if seen & attention::STOP != 0 {
                 self.wait_while_stopped().await;
@@ -171,7 +171,7 @@ impl RunningThread {
             self.process.handlers().set(info.signal, Action::default());
         }
         // The handler interrupts a restartable sequence, which must not go on behind it.
-        self.update_rseq().await;
+        self.update_rseq(Some(info.signal)).await;
         let blocked = self.signals.lock().blocked;
         let old_mask = self.saved_mask.take().unwrap_or(blocked);
         match self.push_frame(&info, &action, old_mask).await {

@@ -32,7 +32,7 @@ use super::current;
 use super::deliver::AlternateStack;
 use super::fd_table::FdTable;
 use super::process::Process;
-use super::signal::SignalSet;
+use super::signal::{Action, Signal, SignalSet};
 use super::signal_queue::SignalQueue;
 use super::table::ThreadPermit;
 use crate::arch::{self, FaultRecord, Trap, UserContext, VectorState};
@@ -423,12 +423,14 @@ impl RunningThread {
         }
     }
 
-    /// Tells the program where it goes on; if its restartable-sequence area is bad, by a SIGSEGV.
-    pub async fn update_rseq(&mut self) {
+    /// Tells the program where it goes on; if its restartable-sequence area is bad, by a SIGSEGV: one that ends it, if a handler of
+    /// SIGSEGV is what is `delivered` now.
+    pub async fn update_rseq(&mut self, delivered: Option<Signal>) {
         if self.tell_rseq().await.is_err() {
-            self.rseq = None;
-            self.set_told_cpu(None);
-            super::send::force(self.shared(), super::SignalInfo::kernel(super::signal::Signal::SIGSEGV));
+            if delivered == Some(Signal::SIGSEGV) {
+                self.process.handlers().set(Signal::SIGSEGV, Action::default());
+            }
+            super::send::force(self.shared(), super::SignalInfo::kernel(Signal::SIGSEGV));
         }
     }
 

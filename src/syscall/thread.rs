@@ -161,12 +161,13 @@ impl RunningThread {
         if version != 0 || abort.wrapping_sub(start) < len || abort < 4 {
             return Err(Errno::EINVAL);
         }
+        let signature: u32 = self.get(UserPtr::new(abort as usize - 4)).await?;
+        if signature != area.signature {
+            return Err(Errno::EINVAL);
+        }
+        // Only of a good description is the pointer cleared: a bad one is found again, should a handler return to it.
         self.put(pointer, &0).await?;
         if self.context.rip.wrapping_sub(start) < len {
-            let signature: u32 = self.get(UserPtr::new(abort as usize - 4)).await?;
-            if signature != area.signature {
-                return Err(Errno::EINVAL);
-            }
             self.context.rip = abort;
         }
         Ok(())
