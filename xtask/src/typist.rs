@@ -1,6 +1,6 @@
 //! A person at the machine's console, played by a test: types, and waits for what appears.
 //!
-//! The serial console of a [`Guest`](crate::guest::Guest) is QEMU's standard input and output; what it says also goes to the log, so
+//! The serial console of a [`Guest`] is QEMU's standard input and output; what it says also goes to the log, so
 //! a machine that dies while somebody types still leaves its last words.
 //!
 //! ```text
