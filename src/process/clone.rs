@@ -74,15 +74,13 @@ impl RunningThread {
     /// the system or of the user. `ENOMEM`. `EFAULT`: a bad address for the child's number; the child runs all the same.
     pub async fn make_child(&mut self, request: CloneRequest) -> Result<usize> {
         request.check()?;
-        let made = self.make(&request);
+        let made = self.make(&request).await;
         if !request.has(general::CLONE_THREAD) {
-            crate::audit::process_made(self, made.as_ref().map(|child| child.tid()).map_err(|errno| *errno));
+            crate::audit::process_made(self, made.as_ref().map(|(child, _)| child.tid()).map_err(|errno| *errno));
         }
-        let child = made?;
+        let (child, told) = made?;
+        told?;
         let tid = child.tid();
-        if request.has(general::CLONE_PARENT_SETTID) {
-            self.space.write_user_bytes(request.parent_tid, &tid.to_ne_bytes()).await?;
-        }
         if request.has(general::CLONE_VFORK) {
             let process = child.process.clone();
             let is_released = || (!process.borrows_memory.load(Ordering::Acquire)).then_some(());
@@ -91,13 +89,19 @@ impl RunningThread {
         Ok(tid as usize)
     }
 
-    fn make(&mut self, request: &CloneRequest) -> Result<Arc<Thread>> {
+    /// The child, which runs already, and whether the parent's memory could be told its number.
+    async fn make(&mut self, request: &CloneRequest) -> Result<(Arc<Thread>, Result<()>)> {
         let permit = self.take_permit()?;
         let running = self.copy(request, permit)?;
         let child = running.shared().clone();
+        // Before it can run: it may end at once on another CPU, and clears the same word then (pthread_join waits for that).
+        let mut told = Ok(());
+        if request.has(general::CLONE_PARENT_SETTID) {
+            told = self.space.write_user_bytes(request.parent_tid, &child.tid().to_ne_bytes()).await;
+        }
         let set_child_tid = request.has(general::CLONE_CHILD_SETTID).then_some(request.child_tid);
         start(running, set_child_tid)?;
-        Ok(child)
+        Ok((child, told))
     }
 
     /// The right to one more thread, counted against RLIMIT_NPROC of the real user unless it is exempt.
