@@ -71,15 +71,14 @@ impl RunningThread {
     /// # Errors
     ///
     /// `EINVAL`: flags that do not go together, or that ask for what there is not (namespaces, pidfds). `EAGAIN`: too many threads, of
-    /// the system or of the user. `ENOMEM`. `EFAULT`: a bad address for the child's number; the child runs all the same.
+    /// the system or of the user. `ENOMEM`.
     pub async fn make_child(&mut self, request: CloneRequest) -> Result<usize> {
         request.check()?;
         let made = self.make(&request).await;
         if !request.has(general::CLONE_THREAD) {
-            crate::audit::process_made(self, made.as_ref().map(|(child, _)| child.tid()).map_err(|errno| *errno));
+            crate::audit::process_made(self, made.as_ref().map(|child| child.tid()).map_err(|errno| *errno));
         }
-        let (child, told) = made?;
-        told?;
+        let child = made?;
         let tid = child.tid();
         if request.has(general::CLONE_VFORK) {
             let process = child.process.clone();
@@ -89,19 +88,19 @@ impl RunningThread {
         Ok(tid as usize)
     }
 
-    /// The child, which runs already, and whether the parent's memory could be told its number.
-    async fn make(&mut self, request: &CloneRequest) -> Result<(Arc<Thread>, Result<()>)> {
+    /// The child, which runs already.
+    async fn make(&mut self, request: &CloneRequest) -> Result<Arc<Thread>> {
         let permit = self.take_permit()?;
         let running = self.copy(request, permit)?;
         let child = running.shared().clone();
         // Before it can run: it may end at once on another CPU, and clears the same word then (pthread_join waits for that).
-        let mut told = Ok(());
         if request.has(general::CLONE_PARENT_SETTID) {
-            told = self.space.write_user_bytes(request.parent_tid, &child.tid().to_ne_bytes()).await;
+            // As on Linux, a bad address is not reported.
+            let _ = self.space.write_user_bytes(request.parent_tid, &child.tid().to_ne_bytes()).await;
         }
         let set_child_tid = request.has(general::CLONE_CHILD_SETTID).then_some(request.child_tid);
         start(running, set_child_tid)?;
-        Ok((child, told))
+        Ok(child)
     }
 
     /// The right to one more thread, counted against RLIMIT_NPROC of the real user unless it is exempt.

@@ -10,6 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// Which root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -204,6 +205,9 @@ fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
 /// Debian's minimal system as an image, made once for each list of packages.
 fn debian(packages: &BTreeSet<String>, verbose: bool) -> Result<PathBuf> {
     const SUITE: &str = "bookworm";
+    // Two machines of one test may want the same root, and it is large.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let image = paths::made("roots")?.join(format!("debian-{:016x}.ext4", hash_of(&(SUITE, packages))));
     if image.exists() {
         return Ok(image);
@@ -214,7 +218,10 @@ fn debian(packages: &BTreeSet<String>, verbose: bool) -> Result<PathBuf> {
         "making a Debian root ({SUITE}{}{list}); about a minute",
         if list.is_empty() { "" } else { ", " }
     ));
-    let archive = image.with_extension("tar");
+    // The ending says which kind of archive is wanted.
+    let mut archive = paths::draft_of(&image).into_os_string();
+    archive.push(".tar");
+    let archive = PathBuf::from(archive);
     let mut command = Command::new("mmdebstrap");
     command.args(["--variant=minbase", "--aptopt=APT::Install-Recommends \"false\""]);
     // The archive is renamed when it is whole, so nothing is gained by writing each file of it through to the disk.
