@@ -71,9 +71,9 @@ fn each_allocation_of_fork_and_exec_may_fail_and_nothing_is_lost() {
     assert_eq!(output.text().matches("failures were told").count(), 5, "{}", output.text());
 }
 
-/// An ext4 image with the programs that the cases about disks execute.
-fn disk_image() -> std::path::PathBuf {
-    let folder = xtask::paths::made("tmp").expect("a folder").join("exec-disk");
+/// An ext4 image with the programs that the cases about disks execute; each test has one of its own.
+fn disk_image(name: &str) -> std::path::PathBuf {
+    let folder = xtask::paths::made("tmp").expect("a folder").join(name);
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("a folder");
     let programs = xtask::programs::build("test-programs").expect("the test programs compile");
@@ -84,15 +84,18 @@ fn disk_image() -> std::path::PathBuf {
     let _ = std::fs::remove_file(&image);
     xtask::packages::ensure(&[xtask::packages::MKE2FS]).expect("mke2fs");
     let mut make = std::process::Command::new("mke2fs");
-    let made = make.args(["-q", "-F", "-t", "ext4", "-d"]).arg(&folder).arg(&image).arg("16M").status();
-    assert!(made.is_ok_and(|status| status.success()), "an image");
+    let made = make.args(["-q", "-F", "-t", "ext4", "-d"]).arg(&folder).arg(&image).arg("16M").output();
+    assert!(made.is_ok_and(|made| made.status.success()), "an image");
     image
 }
 
 #[test]
 fn a_disk_that_is_slow_or_fails_harms_only_the_program_that_needs_it() {
-    let options =
-        Options { disk: vec![disk_image().into()], append: vec!["block.fault=off".into()], ..Options::default() };
+    let options = Options {
+        disk: vec![disk_image("exec-slow-disk").into()],
+        append: vec!["block.fault=off".into()],
+        ..Options::default()
+    };
     let mut guest = Guest::start(&with_cases(options)).expect("a machine");
     let script = "mkdir /disk && mount -t ext4 -o ro /dev/vda /disk && /tests/exec disk /disk && /disk/tiny; echo $?";
     let output = guest.shell(script).expect("the machine lives on");
@@ -104,7 +107,7 @@ fn a_disk_that_is_slow_or_fails_harms_only_the_program_that_needs_it() {
     let failing = failing.expect("the machine lives on");
     guest.stop();
     assert!(output.text().ends_with("then it ran\n42\n"), "{}", output.text());
-    assert!(failing.text().contains("I/O error"), "{}", failing.text());
+    assert!(failing.text().contains("Input/output error"), "{}", failing.text());
     assert!(failing.text().ends_with("eio=all\n42\n"), "{}", failing.text());
     assert!(String::from_utf8_lossy(&failing.stderr).contains("Invalid argument"), "{failing:?}");
 }
@@ -112,10 +115,10 @@ fn a_disk_that_is_slow_or_fails_harms_only_the_program_that_needs_it() {
 #[test]
 fn what_the_command_line_says_of_the_disks_holds_from_the_start() {
     let append = vec!["block.fault=eio=all,on=reads".into()];
-    let options = Options { disk: vec![disk_image().into()], append, ..Options::default() };
+    let options = Options { disk: vec![disk_image("exec-bad-disk").into()], append, ..Options::default() };
     let mut guest = Guest::start(&under_test(options)).expect("a machine");
     let output = guest.shell("mkdir /disk; mount -t ext4 -o ro /dev/vda /disk 2>&1").expect("the machine lives on");
     guest.stop();
     assert_ne!(output.end, End::Exited(0), "{}", output.text());
-    assert!(output.text().contains("I/O error"), "{}", output.text());
+    assert!(output.text().contains("Input/output error"), "{}", output.text());
 }
