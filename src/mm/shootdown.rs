@@ -163,7 +163,8 @@ impl<H: Hardware> Shootdown<H> {
 
     #[inline]
     fn here(&self) -> &Cpu {
-        &self.cpus[self.hardware.here()]
+        // The remainder says to the compiler that there is such a CPU.
+        &self.cpus[self.hardware.here() % MAX_CPUS]
     }
 
     /// Makes `root` the table of this CPU, for one of its threads; costs one comparison if it is that already.

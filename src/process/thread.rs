@@ -22,8 +22,8 @@ use core::task::{Context, Poll};
 
 use abi::Result;
 use conquer_once::spin::OnceCell;
-use executor::TaskRef;
 use executor::sync::SpinLock;
+use executor::{Executor, TaskRef};
 use fs::{Credentials, FsContext};
 use pin_project_lite::pin_project;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -41,6 +41,7 @@ use crate::mm::AddressSpace;
 use crate::mm::heap::try_box;
 use crate::mm::user::UserPtr;
 use crate::syscall;
+use crate::tasks::ThisMachine;
 
 /// Bytes of the future that a thread is: what a sleeping thread costs is this, its two halves, and its vector registers.
 const LARGEST_LIFE: usize = 2048;
@@ -224,6 +225,8 @@ pub struct RunningThread {
     pub written_before: usize,
     /// personality(2).
     pub personality: u32,
+    /// The executor, at hand: user mode is entered through it each time.
+    executor: Executor<ThisMachine>,
 }
 
 impl Deref for RunningThread {
@@ -373,6 +376,7 @@ impl RunningThread {
             permit,
             written_before: 0,
             personality: 0,
+            executor: crate::tasks::executor(),
         })
     }
 
@@ -389,7 +393,8 @@ impl RunningThread {
     #[inline]
     pub fn enter_user(&mut self) -> Option<Trap> {
         self.space.activate();
-        let trap = crate::tasks::executor().in_user_mode(|visit| {
+        let executor = self.executor;
+        let trap = executor.in_user_mode(|visit| {
             let before = arch::clock::ticks();
             let trap = arch::enter_user(&mut self.context, || visit.must_end());
             let user = arch::clock::ticks().wrapping_sub(before);
