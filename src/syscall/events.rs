@@ -7,6 +7,7 @@ use abi::{Errno, Result, general};
 use executor::Instant;
 use fs::{OpenFile, OpenFlags};
 
+use super::poll::replace_mask;
 use super::time::{self, Clock, Timespec};
 use crate::files::epoll::{Epoll, EpollFile, Event};
 use crate::files::event::EventCounter;
@@ -14,7 +15,6 @@ use crate::files::timer::TimerFile;
 use crate::mm::user::UserPtr;
 use crate::process::RunningThread;
 use crate::process::fd_table::Fd;
-use crate::process::signal::SignalSet;
 use crate::process::wait_event::Interruptible;
 
 /// epoll_create(2). `EINVAL`: not a positive size. `EMFILE`, `ENOMEM`.
@@ -109,18 +109,6 @@ pub async fn epoll_wait(
     timeout: i32,
 ) -> Result<usize> {
     wait(thread, fd, list, count, deadline_of_milliseconds(timeout)).await
-}
-
-async fn replace_mask(thread: &mut RunningThread, mask: UserPtr<u64>, size: usize) -> Result<()> {
-    if mask.is_null() {
-        return Ok(());
-    }
-    if size != 8 {
-        return Err(Errno::EINVAL);
-    }
-    let mask = SignalSet(thread.get(mask).await?);
-    thread.replace_blocked_for_this_call(mask);
-    Ok(())
 }
 
 /// epoll_pwait(2). As epoll_wait(2).

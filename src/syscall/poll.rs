@@ -131,7 +131,8 @@ async fn deadline(thread: &RunningThread, timeout: UserPtr<Timespec>) -> Result<
     Ok(Some(time::after(time::duration(thread.get(timeout).await?)?)))
 }
 
-async fn replace_mask(thread: &mut RunningThread, mask: UserPtr<u64>, size: usize) -> Result<()> {
+/// Replaces the signal mask until the call is over, if it was given another. `EINVAL`: a wrong size. `EFAULT`.
+pub(super) async fn replace_mask(thread: &mut RunningThread, mask: UserPtr<u64>, size: usize) -> Result<()> {
     if mask.is_null() {
         return Ok(());
     }

@@ -180,11 +180,13 @@ impl Errno {
     pub const ERESTART_RESTARTBLOCK: Errno = Errno(516);
 
     /// The positive number, between 1 and 4095.
+    #[inline]
     pub const fn number(self) -> u16 {
         self.0
     }
 
     /// What a system call leaves in RAX: the number, negated.
+    #[inline]
     pub const fn as_return_value(self) -> isize {
         -(self.0 as isize)
     }
