@@ -3,10 +3,12 @@
 use crate::machine::Options;
 use crate::{progress, terminal};
 use anyhow::{Context, Result};
+use rustix::io::{FdFlags, fcntl_setfd};
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
+use user_programs::protocol::CONTROL_PORT;
 
 /// Starts the machine and waits for its end.
 ///
@@ -26,7 +28,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let saved = terminal::save();
     let deadline = options.time_limit().map(|limit| Instant::now() + limit);
+    let (sizes, theirs) = Options::add_port(&mut qemu, CONTROL_PORT)?;
+    fcntl_setfd(&theirs, FdFlags::empty())?;
     let mut child = qemu.spawn().context("starting qemu-system-x86_64")?;
+    drop(theirs);
+    terminal::follow(sizes)?;
     let status = loop {
         if let Some(deadline) = deadline {
             if let Some(status) = child.try_wait()? {

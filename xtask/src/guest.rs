@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -156,11 +156,9 @@ impl Guest {
         let mut near = Vec::new();
         let mut far: Vec<OwnedFd> = Vec::new();
         for port in ports {
-            let (here, there) = UnixStream::pair()?;
-            command.args(["-chardev", &format!("socket,id=port{port},fd={}", there.as_raw_fd())]);
-            command.args(["-device", &format!("virtserialport,bus=ports.0,nr={port},chardev=port{port},id=p{port}")]);
+            let (here, there) = Options::add_port(&mut command, port)?;
             near.push(here);
-            far.push(there.into());
+            far.push(there);
         }
         if on_terminal {
             command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
@@ -327,20 +325,7 @@ impl Guest {
     /// # Errors
     /// There are no more descriptors.
     pub fn follow_this_terminal(&self) -> Result<()> {
-        const SIGWINCH: i32 = 28;
-        let (mut resized, wake) = std::io::pipe()?;
-        rustix::io::ioctl_fionbio(&wake, true)?;
-        signal_hook::low_level::pipe::register(SIGWINCH, OwnedFd::from(wake))?;
-        let mut control = self.control.try_clone()?;
-        thread::spawn(move || {
-            while let Ok(1..) = resized.read(&mut [0; 64]) {
-                let Some((rows, columns)) = crate::terminal::size() else { continue };
-                if control.write_all(&Message::WindowSize { rows, columns }.encode()).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(())
+        crate::terminal::follow(self.control.try_clone()?)
     }
 
     /// Sends a message to init.

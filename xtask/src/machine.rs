@@ -6,6 +6,8 @@ use crate::{image, packages, progress};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -173,6 +175,17 @@ impl Options {
         }
         qemu.args(&self.qemu_arg);
         Ok(qemu)
+    }
+
+    /// Adds a port of the virtio console to QEMU's command line. Answers our end of it, and QEMU's, which the command must inherit.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub fn add_port(qemu: &mut Command, port: u32) -> Result<(UnixStream, OwnedFd)> {
+        let (here, there) = UnixStream::pair()?;
+        qemu.args(["-chardev", &format!("socket,id=port{port},fd={}", there.as_raw_fd())]);
+        qemu.args(["-device", &format!("virtserialport,bus=ports.0,nr={port},chardev=port{port},id=p{port}")]);
+        Ok((here, there.into()))
     }
 
     fn hardware(&self, qemu: &mut Command) -> Result<()> {

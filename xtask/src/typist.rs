@@ -58,8 +58,11 @@ impl Transcript {
         self.more.notify_all();
     }
 
-    /// Waits so long until `text` has been said behind `from`; answers where it ends, or what was said instead.
-    fn wait_for(&self, text: &str, from: usize, patience: Duration) -> Result<usize, String> {
+    /// Waits so long until `text` has been said behind `from`; answers where it ends.
+    ///
+    /// # Errors
+    /// What was said instead.
+    pub fn wait_for(&self, text: &str, from: usize, patience: Duration) -> Result<usize, String> {
         let deadline = Instant::now() + patience;
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

@@ -104,6 +104,34 @@ pub fn serve(ports: Ports) -> io::Result<()> {
     }
 }
 
+/// The control port while a shell sits on the console: it tells how large the host's terminal has become.
+pub struct WindowSizes(Control);
+
+impl WindowSizes {
+    /// Opens the port, if it is there yet.
+    pub fn open() -> Option<Self> {
+        Some(Self(Control::new(open_port(CONTROL_PORT).ok()?)))
+    }
+
+    /// Passes on to the console what has arrived.
+    ///
+    /// # Errors
+    /// The host has gone, or does not keep to the protocol.
+    pub fn follow(&mut self) -> io::Result<()> {
+        while let Some(message) = self.0.next()? {
+            if let Message::WindowSize { rows, columns } = message {
+                console::resize(rows, columns);
+            }
+        }
+        Ok(())
+    }
+
+    /// What to wait for before the next [`Self::follow`].
+    pub fn interest(&self) -> PollFd<'_> {
+        PollFd::new(&self.0.port, PollFlags::IN)
+    }
+}
+
 struct Server {
     control: Control,
     events: Events,

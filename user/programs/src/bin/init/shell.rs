@@ -1,5 +1,6 @@
 //! The shell on the console. The machine goes off when it ends.
 
+use crate::channels::WindowSizes;
 use crate::environment;
 use crate::events::Events;
 use crate::options::Options;
@@ -24,8 +25,19 @@ pub fn serve(options: &Options) -> io::Result<()> {
     }
     let child = command.env("INIT_LOGIN", "1").spawn()?.id();
     let mut alive = true;
+    // Only a host with a terminal has told its size. The port appears when its driver has talked to the host.
+    let mut is_followed = options.size.is_some();
+    let mut sizes: Option<WindowSizes> = None;
     while alive {
-        events.wait(&[])?;
+        if is_followed && sizes.is_none() {
+            sizes = WindowSizes::open();
+        }
+        events.wait(sizes.as_ref().map(WindowSizes::interest).as_slice())?;
+        if let Some(port) = &mut sizes
+            && port.follow().is_err()
+        {
+            (sizes, is_followed) = (None, false);
+        }
         events.handle(|pid, _| alive &= pid.as_raw_pid().cast_unsigned() != child);
     }
     power::off()
