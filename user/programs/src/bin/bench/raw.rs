@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 
 /// A process that forks, whose child exits at once, and that waits for it.
@@ -140,6 +140,69 @@ impl DescriptorSet {
         let mut at_once = libc::timeval { tv_sec: 0, tv_usec: 0 };
         // SAFETY: the set and the time outlive the call; the other sets are not wanted.
         check(unsafe { libc::select(self.beyond, &raw mut ready, ptr::null_mut(), ptr::null_mut(), &raw mut at_once) })
+    }
+}
+
+/// Locks one byte of a file for this process, and waits for it; the lock goes with its last unlock, or with the process.
+///
+/// # Errors
+/// Those of fcntl.
+pub fn lock_byte(file: impl AsFd, byte: u8) -> io::Result<()> {
+    record_lock(file.as_fd(), byte, libc::F_WRLCK)
+}
+
+/// Gives up the lock of one byte.
+///
+/// # Errors
+/// Those of fcntl.
+pub fn unlock_byte(file: impl AsFd, byte: u8) -> io::Result<()> {
+    record_lock(file.as_fd(), byte, libc::F_UNLCK)
+}
+
+fn record_lock(file: BorrowedFd<'_>, byte: u8, kind: libc::c_int) -> io::Result<()> {
+    // SAFETY: all zeros is a valid flock.
+    let mut lock: libc::flock = unsafe { MaybeUninit::zeroed().assume_init() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = byte.into();
+    lock.l_len = 1;
+    // SAFETY: the lock outlives the call.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLKW, &raw const lock) })
+}
+
+/// A set of System V semaphores, all 0 at first.
+#[derive(Clone, Copy)]
+pub struct Semaphores(pub libc::c_int);
+
+impl Semaphores {
+    /// Makes a set of so many.
+    ///
+    /// # Errors
+    /// Those of semget.
+    pub fn new(count: libc::c_int) -> io::Result<Self> {
+        // SAFETY: the call takes numbers only.
+        let set = unsafe { libc::semget(libc::IPC_PRIVATE, count, 0o600) };
+        check(set)?;
+        Ok(Self(set))
+    }
+
+    /// Adds to one of them, or takes from it and waits until that can be done.
+    ///
+    /// # Errors
+    /// Those of semop.
+    pub fn add(self, number: u16, change: i16) -> io::Result<()> {
+        let mut operation = libc::sembuf { sem_num: number, sem_op: change, sem_flg: 0 };
+        // SAFETY: one operation, which outlives the call.
+        check(unsafe { libc::semop(self.0, &raw mut operation, 1) })
+    }
+
+    /// Removes the set; whoever waits on it is told.
+    ///
+    /// # Errors
+    /// Those of semctl.
+    pub fn remove(self) -> io::Result<()> {
+        // SAFETY: the command takes no further argument.
+        check(unsafe { libc::semctl(self.0, 0, libc::IPC_RMID) })
     }
 }
 

@@ -1,14 +1,14 @@
 //! What is measured: one row for each kind of work that programs ask of a kernel.
 
-use crate::child::{CHUNK, Peer, myself};
+use crate::child::{CHUNK, LockChase, Peer, myself};
 use crate::measure::{Figure, bandwidth, each, each_undone};
 use crate::raw;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open, stat};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 
 /// One row of the table.
@@ -41,6 +41,10 @@ pub const ROWS: &[Row] = &[
     Row { name: "mmap-8m", measure: || each(|| raw::map_and_touch(None, 8 << 20)) },
     Row { name: "pipe-round-trip", measure: pipe_round_trip },
     Row { name: "unix-round-trip", measure: unix_round_trip },
+    Row { name: "fifo-round-trip", measure: fifo_round_trip },
+    Row { name: "unix-connect", measure: unix_connect },
+    Row { name: "fcntl-lock", measure: fcntl_lock },
+    Row { name: "semaphore", measure: semaphore },
     Row { name: "switch-2", measure: || ring(2) },
     Row { name: "switch-16", measure: || ring(16) },
     Row { name: "pipe-bandwidth", measure: pipe_bandwidth },
@@ -166,6 +170,59 @@ fn unix_round_trip() -> io::Result<Figure> {
     figure
 }
 
+/// A byte there and back between two processes, through two FIFOs.
+fn fifo_round_trip() -> io::Result<Figure> {
+    let (mut to, mut from) = (fifo("to")?, fifo("from")?);
+    let mut peer = myself("echo").stdin(to.try_clone()?).stdout(from.try_clone()?).spawn()?;
+    let figure = each(|| {
+        to.write_all(b"x")?;
+        from.read_exact(&mut [0])
+    });
+    // This process has both ends of the peer's input, and the peer too, so no end-of-file ends it.
+    peer.kill()?;
+    peer.wait()?;
+    figure
+}
+
+/// Connects to a listener in another process, which accepts and closes, and closes.
+fn unix_connect() -> io::Result<Figure> {
+    let path = format!("/tmp/bench-{}.socket", std::process::id());
+    let listener = UnixListener::bind(&path)?;
+    let mut peer = myself("accept").stdin(OwnedFd::from(listener)).spawn()?;
+    let figure = each(|| {
+        let mut stream = UnixStream::connect(&path)?;
+        // Its end: the connection has been accepted and closed.
+        stream.read(&mut [0]).map(drop)
+    });
+    peer.kill()?;
+    peer.wait()?;
+    fs::remove_file(&path)?;
+    figure
+}
+
+/// A step of each of two processes that chase each other around a file's record locks: two locks that are waited for, two unlocks.
+fn fcntl_lock() -> io::Result<Figure> {
+    let file = Temporary::new(4)?;
+    let (mut chase, mut other) = LockChase::ahead(&file.file)?;
+    let figure = each(|| chase.step());
+    other.kill()?;
+    other.wait()?;
+    figure
+}
+
+/// Two processes that wake each other through System V semaphores; the figure is for one hop.
+fn semaphore() -> io::Result<Figure> {
+    let set = raw::Semaphores::new(2)?;
+    let mut peer = myself(&format!("semaphores:{}", set.0)).spawn()?;
+    let figure = each(|| {
+        set.add(0, 1)?;
+        set.add(1, -1)
+    });
+    set.remove()?;
+    peer.wait()?;
+    Ok(figure?.divided_by(2))
+}
+
 /// A byte that goes around a ring of processes; the figure is for one hop.
 fn ring(count: usize) -> io::Result<Figure> {
     let mut peers: Vec<_> = (1..count).map(|_| Peer::start("echo")).collect::<Result<_, _>>()?;
@@ -256,6 +313,15 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// A FIFO open at both ends; its name is gone already.
+fn fifo(name: &str) -> io::Result<File> {
+    let path = format!("/tmp/bench-{}-{name}", std::process::id());
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+    let file = File::options().read(true).write(true).open(&path);
+    fs::remove_file(&path)?;
+    file
 }
 
 /// Names of files that are made and removed in turn.
