@@ -27,8 +27,9 @@ use super::frames::{self, FRAME_SIZE};
 use super::gate;
 use super::layout::{LOWEST, Layout};
 use super::mapper::Mappers;
-use super::page_table::{Batch, LEAF_SPAN, OutOfMemory, PageTable, Resident, SHOOTDOWN};
+use super::page_table::{Batch, LEAF_SPAN, OutOfMemory, PageTable, Resident};
 use super::rank;
+use super::shootdown::SHOOTDOWN;
 use super::vma::{Backing, MappedFile, SpecialPages, Vma, VmaFlags, VmaMap};
 use crate::arch::paging::{Rights, USER_END};
 

@@ -61,17 +61,17 @@ pub fn init(info: &BootInfo) {
 
 /// Forgets translations for other CPUs that ask for it: the handler of their interrupt.
 pub fn serve_shootdown() {
-    page_table::SHOOTDOWN.serve();
+    shootdown::SHOOTDOWN.serve();
 }
 
 /// Lets every CPU pass a memory barrier.
 pub fn barrier_everywhere() {
-    page_table::SHOOTDOWN.barrier(None);
+    shootdown::SHOOTDOWN.barrier(None);
 }
 
 /// This CPU is about to sleep: the address space it holds is not in use here any more, though it may soon be again.
 pub fn hold_lazily() {
-    page_table::SHOOTDOWN.idle();
+    shootdown::SHOOTDOWN.idle();
 }
 
 /// So many contiguous frames full of zeros, which are never given back: their physical address.

@@ -15,7 +15,7 @@ use executor::sync::{Event, SpinLock};
 use crate::arch::direct_map;
 use crate::arch::paging::{Entry, LEVELS, index};
 use crate::mm::frames::{FRAME_SIZE, Frame, Purpose};
-use crate::mm::{page_table, rank};
+use crate::mm::{page_table, rank, shootdown};
 
 /// The window: in the same root entry as the kernel's stacks, which every address space shares.
 const WINDOW: usize = 0xffff_c010_0000_0000;
@@ -78,7 +78,7 @@ pub async fn bury() {
             // SAFETY: nobody uses a dead object, and it is in the list until all of this is done.
             unsafe {
                 hide(address, pages);
-                page_table::SHOOTDOWN.flush_kernel();
+                shootdown::SHOOTDOWN.flush_kernel();
                 give_back(address, pages);
             }
             OBJECTS.lock().retain(|object| object.address != address);
