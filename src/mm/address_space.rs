@@ -4,7 +4,7 @@
 //! Nothing is mapped eagerly: a page appears when it is first touched, in `page_fault.rs`.
 //!
 //! ```text
-//!   map, unmap, protect, remap, brk ──► areas        (this file, protect.rs, remap.rs)
+//!   map, unmap, protect, remap, brk ──► areas        (inner.rs, protect.rs, remap.rs)
 //!   a touch ──► page_fault.rs ──► area? rights? ──► page table
 //!   fork.rs: the same areas, the same frames, write-protected on both sides
 //!   mapper.rs: a file was cut or is written back: its pages leave the page table, or become read-only
@@ -12,117 +12,39 @@
 //!
 //! The lock is a spin lock and is never held over an await. It comes before the page cache's locks.
 //!
-//! Next: `page_fault.rs`.
+//! Next: `inner.rs`, then `page_fault.rs`.
+
+mod inner;
+mod limits;
+mod request;
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::AtomicU64;
 
 use abi::Errno;
 use executor::sync::{SpinGuard, SpinLock};
 use fs::Inode;
 
-use super::frames::{self, FRAME_SIZE};
+use super::frames::FRAME_SIZE;
 use super::gate;
-use super::layout::{LOWEST, Layout};
+use super::layout::Layout;
 use super::mapper::Mappers;
-use super::page_table::{Batch, LEAF_SPAN, OutOfMemory, PageTable, Resident};
+use super::page_table::{Batch, OutOfMemory, PageTable, Resident};
 use super::rank;
 use super::shootdown::SHOOTDOWN;
-use super::vma::{Backing, MappedFile, SpecialPages, Vma, VmaFlags, VmaMap};
+use super::vma::{Backing, Vma, VmaFlags, VmaMap};
 use crate::arch::paging::{Rights, USER_END};
+
+pub(super) use inner::{Flushing, Inner};
+pub(super) use limits::AtomicLimits;
+pub use limits::Limits;
+pub use request::{MapRequest, Placement, Source};
 
 impl From<OutOfMemory> for Errno {
     fn from(_: OutOfMemory) -> Errno {
         Errno::ENOMEM
-    }
-}
-
-/// What bounds an address space; `u64::MAX` is no bound. In bytes, as setrlimit(2) has them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// `RLIMIT_AS`: all that is mapped.
-    pub address_space: u64,
-    /// `RLIMIT_DATA`: what is private and writable.
-    pub data: u64,
-    /// `RLIMIT_STACK`.
-    pub stack: u64,
-    /// `RLIMIT_MEMLOCK`.
-    pub locked: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { address_space: u64::MAX, data: u64::MAX, stack: 8 << 20, locked: 8 << 20 }
-    }
-}
-
-/// Where a mapping goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Placement {
-    /// Wherever there is room.
-    Anywhere,
-    /// Here if there is room, else anywhere.
-    Hint(usize),
-    /// Here, in place of whatever is there (`MAP_FIXED`).
-    Fixed(usize),
-    /// Here, or not at all (`MAP_FIXED_NOREPLACE`).
-    FixedNoReplace(usize),
-}
-
-/// What is mapped.
-#[derive(Clone)]
-pub enum Source {
-    /// Zeros, private.
-    Anonymous,
-    /// A file from a byte offset on; the flags say whether it is shared.
-    File {
-        /// The file.
-        file: Arc<MappedFile>,
-        /// A multiple of the page size.
-        offset: u64,
-    },
-    /// The kernel's own pages.
-    Special(Arc<SpecialPages>),
-}
-
-/// What mmap(2) asks for.
-#[derive(Clone)]
-pub struct MapRequest {
-    /// Where.
-    pub placement: Placement,
-    /// How many bytes; rounded up to pages.
-    pub len: usize,
-    /// What the program may do there.
-    pub rights: Rights,
-    /// What is special about it.
-    pub flags: VmaFlags,
-    /// What.
-    pub source: Source,
-}
-
-impl MapRequest {
-    /// Private zeros, wherever there is room.
-    pub fn anonymous(len: usize, rights: Rights) -> MapRequest {
-        let flags = VmaFlags::MAY_WRITE | VmaFlags::MAY_EXECUTE;
-        MapRequest { placement: Placement::Anywhere, len, rights, flags, source: Source::Anonymous }
-    }
-
-    /// A private mapping of a file from `offset` on.
-    pub fn private_file(file: Arc<MappedFile>, offset: u64, len: usize, rights: Rights) -> MapRequest {
-        MapRequest { source: Source::File { file, offset }, ..MapRequest::anonymous(len, rights) }
-    }
-
-    /// The same, somewhere in particular.
-    pub fn at(self, placement: Placement) -> MapRequest {
-        MapRequest { placement, ..self }
-    }
-
-    /// The same, with more flags.
-    pub fn with(mut self, flags: VmaFlags) -> MapRequest {
-        self.flags |= flags;
-        self
     }
 }
 
@@ -134,60 +56,6 @@ pub struct AddressSpace {
     pub(super) me: Weak<AddressSpace>,
     pub(super) limits: AtomicLimits,
     pub(super) inner: SpinLock<Inner>,
-}
-
-/// [`Limits`] that can change under way.
-pub(super) struct AtomicLimits {
-    address_space: AtomicU64,
-    data: AtomicU64,
-    pub(super) stack: AtomicU64,
-    locked: AtomicU64,
-}
-
-/// What the lock protects.
-pub(super) struct Inner {
-    pub areas: VmaMap,
-    pub table: PageTable,
-    pub resident: Resident,
-    /// The most pages there ever were in memory, and mapped.
-    pub peak_resident: usize,
-    pub peak_mapped: usize,
-    /// Pages mapped, those of them that are data, and those that are locked.
-    pub mapped: usize,
-    pub data: usize,
-    pub locked: usize,
-    pub layout: Layout,
-    /// Where brk began, and where it is.
-    pub brk: Range<usize>,
-    /// Every new mapping is locked (`mlockall(MCL_FUTURE)`).
-    pub locks_new: bool,
-    pub mappers: Mappers,
-    pub flushing: Flushing,
-}
-
-/// The changes that other CPUs are being told of at this moment, without the lock. Where they are, nothing new is mapped meanwhile: a
-/// CPU that still has the old translation would not see it.
-#[derive(Default)]
-pub(super) struct Flushing {
-    count: usize,
-    hull: Range<usize>,
-}
-
-impl Flushing {
-    fn begin(&mut self, hull: Range<usize>) {
-        self.hull = if self.count == 0 { hull } else { self.hull.start.min(hull.start)..self.hull.end.max(hull.end) };
-        self.count += 1;
-    }
-
-    fn end(&mut self) {
-        self.count -= 1;
-    }
-
-    /// Whether any of the range is concerned.
-    #[inline]
-    pub fn touches(&self, range: Range<usize>) -> bool {
-        self.count > 0 && range.start < self.hull.end && self.hull.start < range.end
-    }
 }
 
 impl AddressSpace {
@@ -280,9 +148,9 @@ impl AddressSpace {
     fn change_with<R>(&self, mut batch: Batch, work: impl FnOnce(&mut Inner, &mut Batch) -> R) -> R {
         let mut inner = self.inner.lock();
         let result = work(&mut inner, &mut batch);
-        if inner.flushing.count > 0 {
+        if let Some(hull) = inner.flushing.hull() {
             // Somebody's changes are still being told: what we say of the same place holds only when they are known.
-            batch.push_range(inner.flushing.hull.clone());
+            batch.push_range(hull);
         }
         if batch.is_pending() {
             self.tell_other_cpus(inner, batch);
@@ -448,201 +316,6 @@ impl AddressSpace {
             }
             executor::yield_now().await;
         }
-    }
-}
-
-impl MapRequest {
-    fn backing(&self, len: usize) -> Result<Backing, Errno> {
-        match &self.source {
-            Source::Anonymous => Ok(Backing::Anonymous),
-            Source::File { file, offset } => {
-                if !offset.is_multiple_of(FRAME_SIZE as u64) {
-                    return Err(Errno::EINVAL);
-                }
-                offset.checked_add(len as u64).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EOVERFLOW)?;
-                Ok(Backing::File { file: file.clone(), page: offset / FRAME_SIZE as u64 })
-            }
-            Source::Special(pages) => Ok(Backing::Special { pages: pages.clone(), page: 0 }),
-        }
-    }
-}
-
-impl Inner {
-    /// Chooses the address for `len` bytes.
-    pub fn place(&mut self, placement: Placement, len: usize) -> Result<usize, Errno> {
-        match placement {
-            Placement::Fixed(address) | Placement::FixedNoReplace(address) => {
-                let range = user_range(address, len)
-                    .map_err(|error| if address.is_multiple_of(FRAME_SIZE) { Errno::ENOMEM } else { error })?;
-                if address < LOWEST {
-                    return Err(Errno::EPERM);
-                }
-                if matches!(placement, Placement::FixedNoReplace(_)) && self.mapped_in(range) > 0 {
-                    return Err(Errno::EEXIST);
-                }
-                Ok(address)
-            }
-            Placement::Hint(address) => {
-                let address = (address & !(FRAME_SIZE - 1)).max(LOWEST);
-                match user_range(address, len) {
-                    Ok(range) if self.is_free(range.clone()) => Ok(address),
-                    _ => self.place(Placement::Anywhere, len),
-                }
-            }
-            Placement::Anywhere => {
-                let base = self.layout.mmap_base;
-                let below = self.areas.gap_below(base, LOWEST, len);
-                below.or_else(|| self.areas.gap_above(base, USER_END, len)).ok_or(Errno::ENOMEM)
-            }
-        }
-    }
-
-    /// Whether nothing is mapped in the range, nor is it a stack's guard gap.
-    pub fn is_free(&self, range: Range<usize>) -> bool {
-        let at = self.areas.locate(range.start);
-        self.areas.at(at).is_none_or(|next| range.end <= next.guarded_start())
-    }
-
-    /// How many pages are mapped in the range.
-    pub fn mapped_in(&self, range: Range<usize>) -> usize {
-        let part = |vma: &Vma| (vma.end.min(range.end) - vma.start.max(range.start)) / FRAME_SIZE;
-        self.areas.overlapping(range.clone()).map(part).sum()
-    }
-
-    /// Whether `vma` may come in place of `replaced` pages.
-    pub fn check_limits(&self, vma: &Vma, replaced: usize, limits: &Limits) -> Result<(), Errno> {
-        let pages = |bytes: u64| usize::try_from(bytes / FRAME_SIZE as u64).unwrap_or(usize::MAX);
-        if self.areas.count() + 2 > super::vma::areas_at_most()
-            || self.mapped - replaced + vma.pages() > pages(limits.address_space)
-        {
-            return Err(Errno::ENOMEM);
-        }
-        if vma.is_data() {
-            if self.data + vma.pages() > pages(limits.data) {
-                return Err(Errno::ENOMEM);
-            }
-            // What can never come true is refused now: Linux's heuristic overcommit.
-            if !vma.flags.contains(VmaFlags::NO_RESERVE) && vma.pages() > frames::total() {
-                return Err(Errno::ENOMEM);
-            }
-        }
-        if vma.flags.contains(VmaFlags::LOCKED) && self.locked + vma.pages() > pages(limits.locked) {
-            return Err(Errno::EAGAIN);
-        }
-        Ok(())
-    }
-
-    /// Adds an area where there is none.
-    pub fn insert(&mut self, vma: Vma) {
-        self.account(&vma, 1);
-        self.areas.insert(vma);
-    }
-
-    /// Counts an area in (`sign` = 1) or out (-1).
-    pub fn account(&mut self, vma: &Vma, sign: isize) {
-        let pages = vma.pages() as isize * sign;
-        self.mapped = self.mapped.wrapping_add_signed(pages);
-        self.peak_mapped = self.peak_mapped.max(self.mapped);
-        if vma.is_data() {
-            self.data = self.data.wrapping_add_signed(pages);
-        }
-        if vma.flags.contains(VmaFlags::LOCKED) {
-            self.locked = self.locked.wrapping_add_signed(pages);
-        }
-    }
-
-    /// Makes room in `batch` for all that may be mapped in the range, and the tables that map it.
-    pub fn reserve_batch(&self, range: Range<usize>, batch: &mut Batch) -> Result<(), OutOfMemory> {
-        let (pages, resident) = (range.len() / FRAME_SIZE, self.resident.anonymous + self.resident.file);
-        // Each level has one table more than it has whole ones in the range, and the range may begin and end within one.
-        let tables = (range.len() / LEAF_SPAN + 6 + range.len() / (LEAF_SPAN << 9)).min(self.table.tables());
-        batch.reserve(pages.min(resident), tables)
-    }
-
-    /// Unmaps the range, areas and pages. Room for two more areas was reserved, and room in `batch`.
-    pub fn unmap(&mut self, range: Range<usize>, batch: &mut Batch) {
-        let mut areas = core::mem::take(&mut self.areas);
-        let mut forgets_file = false;
-        areas.remove(range.clone(), |vma| {
-            self.account(&vma, -1);
-            self.zap(vma.range(), batch);
-            forgets_file |= matches!(vma.backing, Backing::File { .. });
-        });
-        self.areas = areas;
-        if forgets_file {
-            self.forget_unmapped_files();
-        }
-        let (floor, ceiling) = self.areas.neighbours(range.start);
-        self.table.free_tables(range, floor, ceiling, batch);
-    }
-
-    /// Lets go of files that no area maps any more; with very many areas only from time to time.
-    fn forget_unmapped_files(&mut self) {
-        if self.areas.count() > 256 && !self.areas.count().is_multiple_of(64) {
-            return;
-        }
-        let areas = &self.areas;
-        let files = || areas.iter().filter_map(|vma| vma.file_page(vma.start));
-        self.mappers.retain(|inode| files().any(|(file, _)| Arc::ptr_eq(&file.inode, inode)));
-    }
-
-    /// Takes all pages of the range out of the page table.
-    pub fn zap(&mut self, range: Range<usize>, batch: &mut Batch) {
-        self.note_peak();
-        let zapped = self.table.zap(range, batch);
-        self.resident.anonymous -= zapped.anonymous;
-        self.resident.file -= zapped.file;
-    }
-
-    /// Unmaps everything, area by area: cheaper than looking for it in the page table.
-    fn unmap_all(&mut self) {
-        // Nobody holds it: everything goes at once.
-        let mut batch = Batch::new(self.table.root(), false);
-        for vma in self.areas.iter() {
-            self.table.zap(vma.range(), &mut batch);
-        }
-        for vma in self.areas.iter() {
-            self.table.free_tables(vma.range(), 0, USER_END, &mut batch);
-        }
-    }
-
-    /// Remembers the most memory there ever was. Called before it becomes less.
-    pub fn note_peak(&mut self) {
-        self.peak_resident = self.peak_resident.max(self.resident.anonymous + self.resident.file);
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.table.deactivate();
-        self.unmap_all();
-    }
-}
-
-impl AtomicLimits {
-    fn new(limits: Limits) -> AtomicLimits {
-        AtomicLimits {
-            address_space: AtomicU64::new(limits.address_space),
-            data: AtomicU64::new(limits.data),
-            stack: AtomicU64::new(limits.stack),
-            locked: AtomicU64::new(limits.locked),
-        }
-    }
-
-    pub fn get(&self) -> Limits {
-        Limits {
-            address_space: self.address_space.load(Relaxed),
-            data: self.data.load(Relaxed),
-            stack: self.stack.load(Relaxed),
-            locked: self.locked.load(Relaxed),
-        }
-    }
-
-    fn set(&self, limits: Limits) {
-        self.address_space.store(limits.address_space, Relaxed);
-        self.data.store(limits.data, Relaxed);
-        self.stack.store(limits.stack, Relaxed);
-        self.locked.store(limits.locked, Relaxed);
     }
 }
 
