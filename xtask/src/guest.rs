@@ -10,78 +10,38 @@
 //!
 //! next: `user_programs::protocol`; then `exec.rs`, the smallest user of this.
 
+mod lost;
+mod spawn;
+mod streams;
+
 use crate::machine::Options;
 use crate::paths;
 use crate::typist::{Transcript, Typist};
 use anyhow::{Context, Result};
-use rustix::io::{FdFlags, fcntl_setfd};
+use lost::classify;
+use spawn::spawn;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::fmt;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use user_programs::protocol::{self, CONTROL_PORT, Decoder, End, Message, STDERR_PORT, STDIN_PORT, STDOUT_PORT};
+use streams::{CHUNK, Event, Sink, keep_log, read_bytes, read_messages};
+use user_programs::protocol::{self, CONTROL_PORT, End, Message, STDERR_PORT, STDIN_PORT, STDOUT_PORT};
 
-/// How much is moved at once.
-const CHUNK: usize = 64 << 10;
+pub use lost::{Failure, Lost};
+
 /// How many pieces wait for a slow reader.
 const PIECES: usize = 16;
 /// The kernel's last words, as shown when something went wrong.
 const LOG_LINES: usize = 40;
-const LOG_BYTES: usize = 256 << 10;
-
-/// QEMU inherits descriptors without the close-on-exec flag; no other process must start in between.
-static STARTING: Mutex<()> = Mutex::new(());
-
-/// Why a machine ended before its program did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The kernel panicked.
-    Panic,
-    /// The processor gave up (triple fault), or the machine was reset.
-    Reset,
-    /// The time limit.
-    TimedOut,
-    /// The machine was switched off from inside.
-    PoweredOff,
-    /// QEMU itself failed, or the channels did.
-    Machine,
-}
-
-/// A machine that ended before its program did, with the kernel's last lines.
-#[derive(Clone, Debug)]
-pub struct Lost {
-    /// Why.
-    pub failure: Failure,
-    /// The last of the kernel's log, and of what QEMU said.
-    pub log: String,
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.failure {
-            Failure::Panic => "the kernel panicked",
-            Failure::Reset => "the machine was reset (triple fault or reboot)",
-            Failure::TimedOut => "the time limit has passed",
-            Failure::PoweredOff => "the machine was switched off before the program ended",
-            Failure::Machine => "the machine failed",
-        };
-        write!(f, "{what}; the kernel's last lines:\n{}", self.log)
-    }
-}
-
-impl std::error::Error for Lost {}
-
 /// What a program left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
@@ -103,12 +63,6 @@ impl Output {
     pub fn is_success(&self) -> bool {
         self.end == End::Exited(0)
     }
-}
-
-enum Event {
-    Bytes(u32, Vec<u8>),
-    Control(Message),
-    Ended,
 }
 
 /// A running machine.
@@ -166,15 +120,7 @@ impl Guest {
             command.args(["-serial", "stdio"]);
         }
         let started = Instant::now();
-        let (mut qemu, leash) = {
-            let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-            for descriptor in &far {
-                fcntl_setfd(descriptor, FdFlags::empty())?;
-            }
-            let started = spawn_bound(&command, on_terminal);
-            drop(far);
-            started?
-        };
+        let (mut qemu, leash) = spawn(&command, far, on_terminal)?;
         let [stdin, stdout, stderr, control] = <[UnixStream; 4]>::try_from(near).expect("one for each port");
         let log = Arc::new(Mutex::new(VecDeque::new()));
         let transcript = Arc::new(Transcript::default());
@@ -287,7 +233,7 @@ impl Guest {
         stderr: &mut dyn Write,
     ) -> Result<End> {
         self.send(&Message::Run(command.clone()))?;
-        let mut sinks = [Sink::new(STDOUT_PORT, stdout), Sink::new(STDERR_PORT, stderr)];
+        let mut sinks = [Sink::new(stdout), Sink::new(stderr)];
         let mut status = None;
         loop {
             if let Some((end, out, err)) = status
@@ -418,142 +364,7 @@ impl Drop for Guest {
     }
 }
 
-/// Starts QEMU so that it ends when this process does, in whatever way.
-///
-/// The kernel kills it when the thread that started it ends, so a thread is kept for that; it ends when the leash is dropped.
-fn spawn_bound(command: &Command, on_terminal: bool) -> Result<(Child, Sender<()>)> {
-    let mut bound = if crate::packages::find("setpriv").is_some() {
-        let mut bound = Command::new("setpriv");
-        bound.args(["--pdeathsig", "KILL"]).arg(command.get_program());
-        bound
-    } else {
-        Command::new(command.get_program())
-    };
-    bound.args(command.get_args());
-    let (answer, child) = channel();
-    let (leash, held) = channel::<()>();
-    if !on_terminal {
-        bound.stdin(Stdio::piped()).stdout(Stdio::piped());
-    }
-    bound.stderr(Stdio::piped());
-    thread::spawn(move || {
-        // Whoever asked is waiting.
-        let _ = answer.send(bound.spawn());
-        // Returns when the other end is dropped.
-        let _ = held.recv();
-    });
-    Ok((child.recv()?.context("starting qemu-system-x86_64")?, leash))
-}
-
-/// What QEMU's end means.
-///
-/// Rouse leaves through isa-debug-exit, which makes QEMU exit with an odd status (`value << 1 | 1`), only when it has panicked
-/// or was told to; Linux says on its console that it panicked, and resets.
-fn classify(status: Option<ExitStatus>, log: &str, resets: &str) -> Failure {
-    const QEMU_ITSELF: i32 = 1;
-    if log.contains("Kernel panic - not syncing") {
-        return Failure::Panic;
-    }
-    if resets.contains("Triple fault") {
-        return Failure::Reset;
-    }
-    match status {
-        Some(status) if status.signal().is_some() => Failure::Machine,
-        Some(status) => match status.code() {
-            Some(0) if log.contains("Restarting system") || log.contains("reboot: machine restart") => Failure::Reset,
-            Some(0) => Failure::PoweredOff,
-            Some(QEMU_ITSELF) => Failure::Machine,
-            Some(code) if code % 2 == 1 => Failure::Panic,
-            _ => Failure::Machine,
-        },
-        None => Failure::Machine,
-    }
-}
-
-/// A program's output on its way, counted.
-struct Sink<'a> {
-    to: Option<&'a mut dyn Write>,
-    count: u64,
-}
-
-impl<'a> Sink<'a> {
-    fn new(_port: u32, to: &'a mut dyn Write) -> Self {
-        Self { to: Some(to), count: 0 }
-    }
-
-    /// Passes bytes on; an error is answered once, and what comes later is dropped.
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.count += bytes.len() as u64;
-        let Some(to) = &mut self.to else { return Ok(()) };
-        let outcome = to.write_all(bytes).and_then(|()| to.flush());
-        if outcome.is_err() {
-            self.to = None;
-        }
-        outcome
-    }
-}
-
 fn command_of(arguments: &[impl AsRef<OsStr>]) -> protocol::Command {
     let arguments = arguments.iter().map(|argument| argument.as_ref().as_bytes().to_vec()).collect();
     protocol::Command { arguments, ..protocol::Command::default() }
-}
-
-fn read_bytes(port: u32, mut stream: UnixStream, events: &SyncSender<Event>) {
-    let mut chunk = vec![0; CHUNK];
-    while let Ok(count @ 1..) = stream.read(&mut chunk) {
-        if events.send(Event::Bytes(port, chunk[..count].to_vec())).is_err() {
-            return;
-        }
-    }
-}
-
-fn read_messages(mut stream: UnixStream, events: &SyncSender<Event>) {
-    let mut decoder = Decoder::default();
-    let mut chunk = vec![0; CHUNK];
-    while let Ok(count @ 1..) = stream.read(&mut chunk) {
-        decoder.push(&chunk[..count]);
-        while let Ok(Some(message)) = decoder.next_message() {
-            if events.send(Event::Control(message)).is_err() {
-                return;
-            }
-        }
-    }
-    // Nobody may be listening any more.
-    let _ = events.send(Event::Ended);
-}
-
-fn keep_log(mut stream: std::fs::File, log: &Mutex<VecDeque<u8>>, transcript: Option<&Transcript>, verbose: bool) {
-    let mut chunk = [0; 4096];
-    while let Ok(count @ 1..) = stream.read(&mut chunk) {
-        if verbose {
-            // A log that cannot be shown is still kept.
-            let _ = std::io::stderr().write_all(&chunk[..count]);
-        }
-        if let Some(transcript) = transcript {
-            transcript.push(&chunk[..count]);
-        }
-        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.extend(&chunk[..count]);
-        let surplus = log.len().saturating_sub(LOG_BYTES);
-        log.drain(..surplus);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn exited(code: i32) -> Option<ExitStatus> {
-        Some(ExitStatus::from_raw(code << 8))
-    }
-
-    #[test]
-    fn each_end_of_a_machine_has_its_own_name() {
-        assert_eq!(classify(exited(0), "", ""), Failure::PoweredOff);
-        assert_eq!(classify(exited(0), "", "CPU Reset\nTriple fault\n"), Failure::Reset);
-        assert_eq!(classify(exited(0), "Kernel panic - not syncing: x", ""), Failure::Panic);
-        assert_eq!(classify(exited(33), "", ""), Failure::Panic);
-        assert_eq!(classify(exited(1), "", ""), Failure::Machine);
-        assert_eq!(classify(Some(ExitStatus::from_raw(11)), "", ""), Failure::Machine);
-    }
 }
