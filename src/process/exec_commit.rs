@@ -77,8 +77,7 @@ impl RunningThread {
         self.saved_mask = None;
         self.restart = None;
         self.last_fault = FaultRecord::default();
-        self.rseq = None;
-        self.set_told_cpu(None);
+        self.forget_rseq();
         *self.name.lock() = name;
         let process = self.process.clone();
         process.set_handlers(handlers);

@@ -2,7 +2,7 @@
 //!
 //! Start with `thread.rs`: the life of a user thread is one async function on one page. `process.rs` is what threads share,
 //! `table.rs` who is whose child. A thread is made by `clone.rs`, gets its program from `exec.rs`, and ends in `exit.rs`;
-//! `wait.rs` is the parent's side of that. Signals: `signal.rs` (data), `send.rs`, `deliver.rs`.
+//! `wait.rs` is the parent's side of that. Signals: `signal.rs` (data), `send.rs`, `deliver.rs`. Restartable sequences: `rseq.rs`.
 
 pub mod clone;
 pub mod current;
@@ -21,6 +21,7 @@ pub mod load;
 pub mod posix_timer;
 #[allow(clippy::module_inception, reason = "the folder is about processes; this file is the type")]
 pub mod process;
+pub mod rseq;
 pub mod script;
 pub mod search;
 pub mod send;

@@ -32,7 +32,8 @@ use super::current;
 use super::deliver::AlternateStack;
 use super::fd_table::FdTable;
 use super::process::Process;
-use super::signal::{Action, Signal, SignalSet};
+use super::rseq;
+use super::signal::SignalSet;
 use super::signal_queue::SignalQueue;
 use super::table::ThreadPermit;
 use crate::arch::{self, FaultRecord, Trap, UserContext, VectorState};
@@ -92,11 +93,6 @@ pub mod attention {
     pub const PLACE: u32 = 16;
 }
 
-/// In place of a CPU's number: the thread has no restartable-sequence area.
-const NO_AREA: u32 = u32::MAX;
-/// In place of a CPU's number: it must be told anew.
-const NOT_TOLD: u32 = u32::MAX - 1;
-
 /// The half of a thread that others may see.
 pub struct Thread {
     /// Its number. It changes once at most: a thread that executes a program takes over its leader's.
@@ -119,8 +115,8 @@ pub struct Thread {
     pub cpu_time: AtomicU64,
     /// Its vector registers, while no CPU holds them. Only the thread's own task takes the lock.
     pub vector: SpinLock<VectorState>,
-    /// The CPU that its restartable-sequence area names, or [`NO_AREA`], or [`NOT_TOLD`].
-    told_cpu: AtomicU32,
+    /// Where its program was told that it runs.
+    pub told: rseq::Told,
     /// Up to when its CPU time is accounted for, in nanoseconds.
     accounted: AtomicU64,
     /// Ticks of the CPU's counter in user mode that are not accounted for yet.
@@ -212,7 +208,7 @@ pub struct RunningThread {
     /// How restart_syscall(2) goes on with an interrupted sleep.
     pub restart: Option<syscall::time::SleepToFinish>,
     /// The restartable-sequence area (rseq(2)).
-    pub rseq: Option<syscall::thread::RseqArea>,
+    pub rseq: Option<rseq::Area>,
     /// prctl(PR_SET_NO_NEW_PRIVS): exec grants nothing from now on.
     pub no_new_privileges: bool,
     /// The fault that the last fault signal is about, for its frame.
@@ -260,7 +256,7 @@ impl Thread {
             robust_list: AtomicUsize::new(0),
             cpu_time: AtomicU64::new(0),
             vector: SpinLock::new(vector),
-            told_cpu: AtomicU32::new(NO_AREA),
+            told: rseq::Told::default(),
             accounted: AtomicU64::new(0),
             user_ticks: AtomicU64::new(0),
             task: OnceCell::uninit(),
@@ -310,33 +306,6 @@ impl Thread {
                 let _ = super::send::to_process(&self.process, super::SignalInfo::kernel(signal));
             }
         }
-    }
-
-    /// Where it goes on must be told before it does: it may have been interrupted.
-    fn forget_place(&self) {
-        // Relaxed, here and below: only the thread itself writes it.
-        if self.told_cpu.load(Ordering::Relaxed) != NO_AREA {
-            self.told_cpu.store(NOT_TOLD, Ordering::Relaxed);
-        }
-    }
-
-    /// A poll begins: has the thread tell its program where it runs, if that is not what it was told.
-    #[inline]
-    fn note_place(&self) {
-        let told = self.told_cpu.load(Ordering::Relaxed);
-        if told != NO_AREA && told != arch::cpu_id() as u32 {
-            self.attention.fetch_or(attention::PLACE, Ordering::Relaxed);
-        }
-    }
-
-    /// It has an area that names no CPU yet.
-    pub fn expect_place(&self) {
-        self.told_cpu.store(NOT_TOLD, Ordering::Relaxed);
-    }
-
-    /// Says what its restartable-sequence area names: a CPU, or nothing, if there is none any more.
-    pub fn set_told_cpu(&self, cpu: Option<u32>) {
-        self.told_cpu.store(cpu.unwrap_or(NO_AREA), Ordering::Relaxed);
     }
 
     /// Sets a bit of [`attention`] and wakes it, in this order.
@@ -423,19 +392,8 @@ impl RunningThread {
     /// Takes note of a wake, and lets others have the CPU if they are to have it.
     pub async fn give_way(&mut self) {
         if crate::tasks::executor().acknowledge_kick() {
-            self.forget_place();
+            self.told.forget();
             executor::yield_now().await;
-        }
-    }
-
-    /// Tells the program where it goes on; if its restartable-sequence area is bad, by a SIGSEGV: one that ends it, if a handler of
-    /// SIGSEGV is what is `delivered` now.
-    pub async fn update_rseq(&mut self, delivered: Option<Signal>) {
-        if self.tell_rseq().await.is_err() {
-            if delivered == Some(Signal::SIGSEGV) {
-                self.process.handlers().set(Signal::SIGSEGV, Action::default());
-            }
-            super::send::force(self.shared(), super::SignalInfo::kernel(Signal::SIGSEGV));
         }
     }
 

@@ -1,5 +1,5 @@
 //! What the C library arranges for each thread: thread-local storage, the address to clear at its end, robust futexes,
-//! restartable sequences; and what prctl(2) and sched_*(2) say of it.
+//! restartable sequences (`src/process/rseq.rs`); and what prctl(2) and sched_*(2) say of it.
 
 use core::sync::atomic::Ordering;
 
@@ -9,7 +9,7 @@ use executor::Class;
 use crate::arch;
 use crate::mm::user::UserPtr;
 use crate::process::signal::Signal;
-use crate::process::{Process, RunningThread, Thread, table};
+use crate::process::{Process, RunningThread, Thread, rseq, table};
 use alloc::sync::Arc;
 
 /// set_tid_address(2).
@@ -67,17 +67,6 @@ pub async fn arch_prctl(thread: &mut RunningThread, code: u32, address: usize) -
     Ok(0)
 }
 
-/// Where a thread's restartable-sequence area lies (rseq(2)).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RseqArea {
-    /// Its address.
-    pub address: usize,
-    /// Its length.
-    pub len: u32,
-    /// The signature that stands before each abort handler.
-    pub signature: u32,
-}
-
 /// The least that `struct rseq` has.
 const RSEQ_SIZE: u32 = 32;
 
@@ -87,13 +76,13 @@ const RSEQ_UNREGISTER: u32 = 1;
 /// rseq(2). `EINVAL`: a wrong size, alignment or flag, or not the area that was registered. `EBUSY`: registered already. `EPERM`: a
 /// wrong signature. `EFAULT`.
 pub async fn rseq(thread: &mut RunningThread, address: usize, len: u32, flags: u32, signature: u32) -> Result<usize> {
-    let area = RseqArea { address, len, signature };
+    let area = rseq::Area { address, len, signature };
     if flags & RSEQ_UNREGISTER != 0 {
         return match thread.rseq {
             Some(registered) if registered == area && flags == RSEQ_UNREGISTER => {
-                thread.rseq = None;
-                thread.set_told_cpu(None);
-                thread.put_rseq_cpu(address, 0, u32::MAX).await
+                thread.forget_rseq();
+                thread.put(UserPtr::new(address), &[0, u32::MAX]).await?;
+                Ok(0)
             }
             Some(registered) if registered.address == address && registered.len == len => Err(Errno::EPERM),
             _ => Err(Errno::EINVAL),
@@ -115,63 +104,9 @@ pub async fn rseq(thread: &mut RunningThread, address: usize, len: u32, flags: u
     thread.rseq = Some(area);
     let told = thread.tell_rseq().await;
     if told.is_err() {
-        thread.rseq = None;
-        thread.set_told_cpu(None);
+        thread.forget_rseq();
     }
     told.map(|()| 0)
-}
-
-impl RunningThread {
-    /// Stores `cpu_id_start` and `cpu_id` of a restartable-sequence area.
-    async fn put_rseq_cpu(&mut self, address: usize, start: u32, cpu: u32) -> Result<usize> {
-        self.put(UserPtr::new(address), &[start, cpu]).await?;
-        Ok(0)
-    }
-
-    /// Ends the restartable sequence that the program is in, and tells it on which CPU it goes on.
-    ///
-    /// # Errors
-    ///
-    /// `EFAULT`, `EINVAL`: as of [`RunningThread::abort_restartable_sequence`].
-    pub async fn tell_rseq(&mut self) -> Result<()> {
-        let Some(area) = self.rseq else { return Ok(()) };
-        self.abort_restartable_sequence().await?;
-        // If this has to wait for a page, the next poll may be on another CPU, and finds that the thread must be told again.
-        let cpu = arch::cpu_id() as u32;
-        self.set_told_cpu(Some(cpu));
-        self.put_rseq_cpu(area.address, cpu, cpu).await?;
-        Ok(())
-    }
-
-    /// Aborts the restartable sequence that the thread is in, as must happen before it goes on after it was preempted, moved, or
-    /// had a signal delivered: the program goes on at the sequence's abort handler (rseq(2)).
-    ///
-    /// # Errors
-    ///
-    /// `EFAULT`, `EINVAL`: the area or the sequence's description is bad: the caller sends SIGSEGV.
-    pub async fn abort_restartable_sequence(&mut self) -> Result<()> {
-        let Some(area) = self.rseq else { return Ok(()) };
-        let pointer: UserPtr<u64> = UserPtr::new(area.address + 8);
-        let description: u64 = self.get(pointer).await?;
-        if description == 0 {
-            return Ok(());
-        }
-        let [head, start, len, abort]: [u64; 4] = self.get(UserPtr::new(description as usize)).await?;
-        let version = head as u32;
-        if version != 0 || abort.wrapping_sub(start) < len || abort < 4 {
-            return Err(Errno::EINVAL);
-        }
-        let signature: u32 = self.get(UserPtr::new(abort as usize - 4)).await?;
-        if signature != area.signature {
-            return Err(Errno::EINVAL);
-        }
-        // Only of a good description is the pointer cleared: a bad one is found again, should a handler return to it.
-        self.put(pointer, &0).await?;
-        if self.context.rip.wrapping_sub(start) < len {
-            self.context.rip = abort;
-        }
-        Ok(())
-    }
 }
 
 /// prctl(2). `EINVAL`: an option that there is not, or a wrong argument. `EFAULT`, `EPERM`.
