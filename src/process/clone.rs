@@ -143,7 +143,7 @@ impl RunningThread {
         running.alternate_stack = alternate_stack;
         running.rseq = if is_thread { None } else { self.rseq };
         if running.rseq.is_some() {
-            running.told.expect();
+            running.told.begin();
         }
         running.no_new_privileges = self.no_new_privileges;
         running.personality = self.personality;

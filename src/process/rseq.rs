@@ -52,12 +52,12 @@ impl Told {
     /// Where it goes on must be told before it does, if there is an area: it may have been interrupted.
     pub fn forget(&self) {
         if self.0.load(Relaxed) != NO_AREA {
-            self.expect();
+            self.begin();
         }
     }
 
-    /// There is an area, and it names no CPU yet.
-    pub fn expect(&self) {
+    /// There is an area that names no CPU yet.
+    pub fn begin(&self) {
         self.0.store(NOT_TOLD, Relaxed);
     }
 
