@@ -21,11 +21,10 @@
 use core::{
     num::NonZeroU64,
     ops::{Deref, DerefMut},
-    sync::atomic::{AtomicBool, AtomicU64},
 };
 
 use crate::{
-    atomic::{AtomicU8, Ordering, fence},
+    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence},
     list::{Heap, Home},
     run_queue::{Inbox, RunQueue},
     statistics::Counters,
@@ -166,7 +165,7 @@ impl Cpu {
     #[inline]
     pub(crate) fn has_nothing_to_do(&self) -> bool {
         // Acquire: pairs with the Release of whoever set it.
-        !self.has_waiting() && !self.alarm_due.load(core::sync::atomic::Ordering::Acquire) && self.dead.is_empty()
+        !self.has_waiting() && !self.alarm_due.load(Ordering::Acquire) && self.dead.is_empty()
     }
 }
 

@@ -16,17 +16,13 @@ mod user_mode;
 mod wake;
 
 use alloc::{boxed::Box, vec::Vec};
-use core::{
-    future::Future,
-    num::NonZeroU64,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-    task::Poll,
-};
+use core::{future::Future, num::NonZeroU64, task::Poll};
 
 pub use user_mode::UserVisit;
 
 use self::{turn::Driver, wake::Origin};
 use crate::{
+    atomic::{AtomicU64, AtomicUsize, Ordering},
     cpu::Cpu,
     join::{JoinHandle, join_slot},
     machine::Machine,
@@ -76,7 +72,7 @@ impl<M: Machine> Executor<M> {
         Self(Box::leak(Box::new(Shared {
             machine,
             cpus: cpus.into_boxed_slice(),
-            idle: [const { AtomicU64::new(0) }; MAX_CPUS / 64],
+            idle: core::array::from_fn(|_| AtomicU64::new(0)),
             task_count: AtomicUsize::new(0),
             tasks: Registry::new(),
         })))
@@ -208,6 +204,14 @@ impl<M: Machine> Executor<M> {
     pub fn statistics(self, cpu: usize) -> CpuStatistics {
         let cpu = &self.0.cpus[cpu];
         cpu.count.read(cpu.inbox.waiting())
+    }
+
+    /// For tests: whether `cpu` has nothing at all to do, so that it may sleep.
+    #[cfg(not(target_os = "none"))]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_at_rest(self, cpu: usize) -> bool {
+        self.0.cpus[cpu].has_nothing_to_do()
     }
 
     /// The clock and the timers, as a handle that does not know the machine.

@@ -84,8 +84,8 @@
 //! # What it is checked with
 //!
 //! ```sh
-//! cargo test -p executor                                   # with a clock turned by hand, and on real threads
-//! RUSTFLAGS="--cfg loom" cargo test -p executor --release --test loom_state --test loom_idle --test loom_wait_queue
+//! cargo test -p executor                # with a clock turned by hand, on real threads, and on simulated CPUs: tests/simulation
+//! RUSTFLAGS="--cfg loom" cargo test -p executor --release --target-dir target/loom --test 'loom_*'    # every interleaving
 //! MIRIFLAGS=-Zmiri-ignore-leaks cargo +nightly miri test -p executor --tests   # executors are never freed: these leak
 //! ```
 //!

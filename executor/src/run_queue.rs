@@ -23,14 +23,14 @@
 //!
 //! next: executor.rs. Exercise: which of these rules keeps a pair of tasks that wake each other from starving a third?
 
-use core::{
-    num::NonZeroU64,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-};
+use core::num::NonZeroU64;
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::task::{ByTime, Class, Fifo, Runnable, Stack};
+use crate::{
+    atomic::{AtomicU64, AtomicUsize, Ordering, foreign_step},
+    task::{ByTime, Class, Fifo, Runnable, Stack},
+};
 
 /// How many driver tasks may go before a waiting user task.
 pub(crate) const DRIVER_BURST: u32 = 256;
@@ -257,6 +257,7 @@ impl Inbox {
 
     /// Leaves a task. Takes no lock, needs no memory, cannot fail.
     pub(crate) fn push(&self, task: Runnable) {
+        foreign_step();
         if self.slots.len() >= INBOX_SLOTS {
             self.overflow.push(task);
         } else if let Err(task) = self.slots.push(task) {
@@ -283,6 +284,7 @@ impl Inbox {
         self.waiting.store(queue.length() + 1, Ordering::Release);
         // No more than there are slots: who pushes faster than this is not to keep us here.
         for _ in 0..INBOX_SLOTS {
+            foreign_step();
             let Some(task) = self.slots.pop() else { break };
             queue.push(task);
         }

@@ -44,7 +44,7 @@ use core::{
     mem::ManuallyDrop,
     panic::Location,
     ptr::NonNull,
-    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::AtomicPtr,
     task::{Context, Poll, Waker},
 };
 
@@ -58,6 +58,7 @@ pub(crate) use self::{
     waker::note_wait,
 };
 use crate::{
+    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     list::Links,
     state::{State, Suspend},
     statistics::Counter,

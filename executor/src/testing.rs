@@ -28,6 +28,16 @@ use core::{
 };
 use std::{cell::Cell, panic, println, sync::Mutex, thread_local};
 
+/// Many CPUs on one thread, one step at a time: see tests/simulation.
+#[cfg(all(debug_assertions, not(loom)))]
+#[doc(hidden)]
+pub mod simulation {
+    pub use crate::{
+        atomic::memory::{Step, buffered, drain, drain_one, play, simulate, step},
+        sync::lock_order::record::exchange as exchange_held_locks,
+    };
+}
+
 use crate::{Class, Executor, Instant, JoinHandle, Machine, TaskRef};
 #[doc(hidden)]
 pub use crate::{

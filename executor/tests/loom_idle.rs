@@ -3,7 +3,7 @@
 mod explore;
 
 use executor::testing::{Mode, Status};
-use explore::{Arc, AtomicUsize, Notify, Ordering, model, model_of_three, thread};
+use explore::{Arc, AtomicUsize, Notify, Ordering, model, model_in_bounds, thread};
 
 type Body = Box<dyn Fn() + Send + Sync>;
 
@@ -44,7 +44,7 @@ impl Cpu {
 }
 
 fn a_resting_cpu_is_kicked(mode: Mode, givers: usize) {
-    let explore: fn(Body) = if givers == 1 { |body| model(body) } else { |body| model_of_three(body) };
+    let explore: fn(Body) = if givers == 1 { |body| model(body) } else { |body| model_in_bounds(body) };
     explore(Box::new(move || {
         let cpu = Cpu::new();
         let threads: Vec<_> = (0..givers)

@@ -3,7 +3,7 @@
 mod explore;
 
 use executor::testing::{State, StateWake, Suspend};
-use explore::{Arc, AtomicBool, AtomicUsize, Ordering, model, model_of_three, thread};
+use explore::{Arc, AtomicBool, AtomicUsize, Ordering, model, model_in_bounds, thread};
 
 /// A task as the executor sees it: a state, and a queue that counts.
 struct Model {
@@ -96,7 +96,7 @@ fn a_wake_is_followed_by_a_poll_that_sees_what_it_was_for() {
 
 #[test]
 fn two_wakers_and_a_poll_queue_the_task_once() {
-    model_of_three(|| {
+    model_in_bounds(|| {
         let task = Arc::new(Model::new(1));
         let wakers: Vec<_> = (0..2)
             .map(|_| {
@@ -113,7 +113,7 @@ fn two_wakers_and_a_poll_queue_the_task_once() {
 
 #[test]
 fn whoever_lets_go_last_frees_the_task_and_nobody_else() {
-    model_of_three(|| {
+    model_in_bounds(|| {
         // Two handles: one wakes and goes, the other just goes, while the task is polled.
         let task = Arc::new(Model::new(2));
         let threads = [

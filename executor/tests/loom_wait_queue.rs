@@ -9,7 +9,7 @@ use std::{
 };
 
 use executor::sync::{WaitQueue, wait_until};
-use explore::{Arc, AtomicUsize, Ordering, block_on, model, model_of_three, thread};
+use explore::{Arc, AtomicUsize, Ordering, block_on, model, model_in_bounds, thread};
 
 /// Items, and those who wait for them.
 struct Shelf {
@@ -55,7 +55,7 @@ fn a_change_that_races_with_registration_is_seen() {
 
 #[test]
 fn a_waiter_that_gives_up_passes_its_wake_on() {
-    model_of_three(|| {
+    model_in_bounds(|| {
         let shelf = Shelf::new();
         let taker = {
             let shelf = Arc::clone(&shelf);
@@ -80,7 +80,7 @@ fn a_waiter_that_gives_up_passes_its_wake_on() {
 
 #[test]
 fn one_wake_for_all_reaches_all() {
-    model_of_three(|| {
+    model_in_bounds(|| {
         let shelf = Shelf::new();
         let waiter = {
             let shelf = Arc::clone(&shelf);

@@ -11,13 +11,11 @@
 //! Tasks are polled with interrupts on. Everything here belongs to the CPU that runs it; what comes from elsewhere comes through
 //! its inbox, its flags, and kicks. next: wake.rs.
 
-use core::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use core::time::Duration;
 
 use super::{Shared, wake::Origin};
 use crate::{
+    atomic::{AtomicU64, Ordering, spin_loop},
     cpu::{Cpu, Mode},
     machine::Machine,
     run_queue::{Chosen, GRANULARITY, SPREAD_AFTER},
@@ -44,6 +42,9 @@ impl<M: Machine> Shared<M> {
         let mut was_in_use = false;
         let Some(chosen) = self.choose(index).or_else(|| self.steal(index, &mut was_in_use)) else {
             cpu.stamp.store(0, Ordering::Relaxed);
+            if was_in_use {
+                spin_loop();
+            }
             // A deadline may have passed while the alarm is still on its way; and a queue that could not be looked at may hold something.
             return self.fire_timers(cpu) || !cpu.has_nothing_to_do() || was_in_use;
         };

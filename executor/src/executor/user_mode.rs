@@ -15,10 +15,11 @@
 //!
 //! next: sync/wait_queue.rs. Exercise: why does `acknowledge_kick` clear the notification *before* the thread looks for signals?
 
-use core::{fmt, sync::atomic::Ordering};
+use core::fmt;
 
 use super::{Executor, Shared};
 use crate::{
+    atomic::Ordering,
     cpu::{Cpu, Mode},
     machine::Machine,
     sync::assert_no_lock_held,

@@ -3,10 +3,9 @@
 //! All of this may run in an interrupt handler: it takes no lock that it would have to wait for, and no memory. Which CPU is in
 //! what mode, and why looking at it after the push is safe, is told in cpu.rs. next: user_mode.rs.
 
-use core::sync::atomic::Ordering;
-
 use super::Shared;
 use crate::{
+    atomic::Ordering,
     cpu::Mode,
     list::{Heap, Home},
     machine::Machine,

@@ -5,14 +5,12 @@
 //! next: the tests in executor/tests/.
 
 use alloc::sync::Arc;
-use core::{
-    fmt,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-};
+use core::fmt;
 
 use crossbeam_queue::ArrayQueue;
 
 use super::{wait_queue::WaitQueue, wait_until::wait_until};
+use crate::atomic::{AtomicBool, AtomicUsize, Ordering, foreign_step};
 
 /// What both ends share.
 struct Shared<T> {
@@ -87,6 +85,7 @@ impl<T: Send> Sender<T> {
         if !self.0.has_receiver.load(Ordering::Acquire) {
             return Err(TrySendError::Closed(value));
         }
+        foreign_step();
         self.0.values.push(value).map_err(TrySendError::Full)?;
         self.0.not_empty.wake_one();
         Ok(())
@@ -119,6 +118,7 @@ impl<T: Send> Receiver<T> {
 
 impl<T> Shared<T> {
     fn take(&self) -> Option<T> {
+        foreign_step();
         let value = self.values.pop()?;
         self.not_full.wake_one();
         Some(value)

@@ -9,13 +9,15 @@
 use core::{
     future::{Future, poll_fn},
     panic::Location,
-    sync::atomic::{AtomicU32, Ordering},
     task::{Context, Poll},
 };
 
 use futures_util::task::AtomicWaker;
 
-use crate::task::note_wait;
+use crate::{
+    atomic::{AtomicU32, Ordering, foreign_step},
+    task::note_wait,
+};
 
 /// Notifications, counted until the one task that waits for them has taken them.
 #[derive(Debug, Default)]
@@ -26,8 +28,16 @@ pub struct Event {
 
 impl Event {
     /// An event of which nothing has been heard.
+    #[cfg(not(loom))]
     #[must_use]
     pub const fn new() -> Self {
+        Self { pending: AtomicU32::new(0), waiter: AtomicWaker::new() }
+    }
+
+    /// An event of which nothing has been heard.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn new() -> Self {
         Self { pending: AtomicU32::new(0), waiter: AtomicWaker::new() }
     }
 
@@ -39,6 +49,7 @@ impl Event {
         if self.pending.fetch_add(1, Ordering::Release) == u32::MAX {
             self.pending.store(1, Ordering::Release);
         }
+        foreign_step();
         self.waiter.wake();
     }
 
@@ -82,6 +93,7 @@ impl Event {
             "an event is waited for by a task itself, not from within a combinator that wraps wakers"
         );
         // Register, then look again: a notification in between finds either the waker or us.
+        foreign_step();
         self.waiter.register(context.waker());
         // A read-modify-write: it comes after the registration in everybody's eyes.
         match self.pending.swap(0, Ordering::AcqRel) {

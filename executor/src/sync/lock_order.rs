@@ -111,7 +111,7 @@ mod record {
 }
 
 #[cfg(all(debug_assertions, not(target_os = "none")))]
-mod record {
+pub(crate) mod record {
     use core::cell::Cell;
 
     std::thread_local!(static HELD: Cell<u64> = const { Cell::new(0) });
@@ -122,5 +122,10 @@ mod record {
 
     pub(super) fn store(held: u64) {
         HELD.set(held);
+    }
+
+    /// What the CPU held that this thread plays next, for what the one held that it has played until now.
+    pub fn exchange(held: u64) -> u64 {
+        HELD.replace(held)
     }
 }

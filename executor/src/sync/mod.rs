@@ -15,7 +15,7 @@
 
 pub mod channel;
 mod event;
-mod lock_order;
+pub(crate) mod lock_order;
 mod mutex;
 mod observer;
 mod once;

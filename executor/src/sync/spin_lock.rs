@@ -21,6 +21,7 @@ use loom::sync::{Mutex as Inner, MutexGuard as InnerGuard};
 use spin::mutex::{SpinMutex as Inner, SpinMutexGuard as InnerGuard};
 
 use super::lock_order::Rank;
+use crate::atomic::{Held, LockWord};
 
 /// Mutual exclusion for a few instructions, on any CPU, never in an interrupt handler.
 ///
@@ -45,6 +46,7 @@ use super::lock_order::Rank;
 pub struct SpinLock<T> {
     #[cfg(debug_assertions)]
     rank: Rank,
+    word: LockWord,
     inner: Inner<T>,
 }
 
@@ -62,6 +64,7 @@ impl<T> SpinLock<T> {
         Self {
             #[cfg(debug_assertions)]
             rank,
+            word: LockWord::new(),
             inner: Inner::new(value),
         }
     }
@@ -79,6 +82,7 @@ impl<T> SpinLock<T> {
         Self {
             #[cfg(debug_assertions)]
             rank,
+            word: LockWord::new(),
             inner: Inner::new(value),
         }
     }
@@ -93,13 +97,14 @@ impl<T> SpinLock<T> {
     pub fn lock(&self) -> SpinGuard<'_, T> {
         #[cfg(debug_assertions)]
         self.rank.acquire();
+        let held = self.word.acquire();
         #[cfg(all(debug_assertions, target_os = "none"))]
         let inner = self.lock_or_report();
         #[cfg(not(any(loom, all(debug_assertions, target_os = "none"))))]
         let inner = self.inner.lock();
         #[cfg(loom)]
         let inner = self.inner.lock().expect("a model does not go on after a panic");
-        self.guard(inner)
+        self.guard(inner, held)
     }
 
     /// Waits for the lock, but not for ever: a lock is held for a few instructions, so one that is not released for seconds was
@@ -120,11 +125,12 @@ impl<T> SpinLock<T> {
     /// Takes the lock if it is free. It does not wait, so it may be asked out of order.
     #[inline]
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
+        let held = self.word.try_acquire()?;
         #[cfg(not(loom))]
         let inner = self.inner.try_lock()?;
         #[cfg(loom)]
         let inner = self.inner.try_lock().ok()?;
-        Some(self.unranked_guard(inner))
+        Some(self.unranked_guard(inner, held))
     }
 
     /// The value, of which the caller proves to be the only user.
@@ -142,21 +148,23 @@ impl<T> SpinLock<T> {
     }
 
     #[inline]
-    fn guard<'a>(&self, inner: InnerGuard<'a, T>) -> SpinGuard<'a, T> {
+    fn guard<'a>(&self, inner: InnerGuard<'a, T>, held: Held<'a>) -> SpinGuard<'a, T> {
         SpinGuard {
             #[cfg(debug_assertions)]
             rank: self.rank,
             inner,
+            _held: held,
             not_send: PhantomData,
         }
     }
 
     #[inline]
-    fn unranked_guard<'a>(&self, inner: InnerGuard<'a, T>) -> SpinGuard<'a, T> {
+    fn unranked_guard<'a>(&self, inner: InnerGuard<'a, T>, held: Held<'a>) -> SpinGuard<'a, T> {
         SpinGuard {
             #[cfg(debug_assertions)]
             rank: Rank::NONE,
             inner,
+            _held: held,
             not_send: PhantomData,
         }
     }
@@ -181,6 +189,8 @@ pub struct SpinGuard<'a, T> {
     #[cfg(debug_assertions)]
     rank: Rank,
     inner: InnerGuard<'a, T>,
+    /// After the lock itself.
+    _held: Held<'a>,
     not_send: PhantomData<*const ()>,
 }
 

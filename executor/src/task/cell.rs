@@ -10,12 +10,17 @@ use core::{
     mem::ManuallyDrop,
     pin::Pin,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize},
+    sync::atomic::AtomicPtr,
     task::{Context, Poll},
 };
 
 use super::{Class, Dead, Facts, Header, Runnable, Schedule, TaskRef};
-use crate::{list::Links, state::State, statistics::Counter};
+use crate::{
+    atomic::{AtomicU32, AtomicU64, AtomicUsize},
+    list::Links,
+    state::State,
+    statistics::Counter,
+};
 
 /// What differs from one type of future to the next. One static table per type.
 pub(super) struct VTable {

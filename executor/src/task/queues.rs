@@ -6,11 +6,13 @@
 use core::{
     marker::PhantomData,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, Ordering},
 };
 
 use super::{Dead, Runnable};
-use crate::list::{Heap, Link, Links, List};
+use crate::{
+    atomic::{AtomicPtr, Ordering},
+    list::{Heap, Link, Links, List},
+};
 
 /// What owns the links of a cell, and can give them up to a collection.
 pub(crate) trait Element {
@@ -97,7 +99,7 @@ pub(crate) struct Stack<T> {
 }
 
 impl<T: Element> Stack<T> {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { head: AtomicPtr::new(ptr::null_mut()), elements: PhantomData }
     }
 

@@ -2,7 +2,7 @@
 //! number of times, so that it always compiles, and plain `cargo test` tries it too.
 //!
 //! ```sh
-//! RUSTFLAGS="--cfg loom" cargo test -p executor --release --test loom_state --test loom_idle --test loom_wait_queue
+//! RUSTFLAGS="--cfg loom" cargo test -p executor --release --target-dir target/loom --test 'loom_*'
 //! ```
 #![allow(dead_code, unused_imports, reason = "each model uses some of it")]
 
@@ -13,7 +13,7 @@ pub use loom::{
         Arc, Mutex, Notify,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread,
+    thread, thread_local,
 };
 #[cfg(not(loom))]
 pub use std::{
@@ -21,7 +21,7 @@ pub use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread,
+    thread, thread_local,
 };
 
 #[cfg(not(loom))]
@@ -32,9 +32,9 @@ pub fn model(body: impl Fn() + Sync + Send + 'static) {
     explore(None, body);
 }
 
-/// Runs a `body` of three threads under every interleaving with at most two preemptions, or many times. (Nearly all mistakes of
-/// this kind need two at most; all interleavings would take hours.)
-pub fn model_of_three(body: impl Fn() + Sync + Send + 'static) {
+/// Runs a `body` of three threads, or of many steps, under every interleaving with at most two preemptions, or many times. (Nearly all
+/// mistakes of this kind need two at most; all interleavings would take hours.)
+pub fn model_in_bounds(body: impl Fn() + Sync + Send + 'static) {
     explore(Some(2), body);
 }
 
@@ -43,6 +43,7 @@ fn explore(preemptions: Option<usize>, body: impl Fn() + Sync + Send + 'static) 
     {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = preemptions;
+        builder.max_branches = 20_000;
         builder.check(body);
     }
     #[cfg(not(loom))]
