@@ -201,7 +201,8 @@ fn a_semaphore() {
 #[test]
 fn both_ends_of_a_channel() {
     let (sender, receiver) = channel(1);
-    let receiver = StdMutex::new(receiver);
+    let receiver = Mutex::new(receiver);
+    let take = || receiver.try_lock().expect("one receives at a time").try_receive();
     let sent = AtomicUsize::new(0);
     let received = AtomicUsize::new(0);
     let polls = cancel_at_every_await(
@@ -212,10 +213,10 @@ fn both_ends_of_a_channel() {
             }
         },
         |_| {
-            received.fetch_add(usize::from(receiver.lock().unwrap().try_receive().is_some()), SeqCst);
+            received.fetch_add(usize::from(take().is_some()), SeqCst);
         },
         |_| {
-            received.fetch_add(usize::from(receiver.lock().unwrap().try_receive().is_some()), SeqCst);
+            received.fetch_add(usize::from(take().is_some()), SeqCst);
             assert_eq!(sent.load(SeqCst), received.load(SeqCst), "sent once, or not at all");
         },
     );
@@ -234,14 +235,14 @@ fn both_ends_of_a_channel() {
             sender.try_send(Box::new(2)).expect("there is room");
         },
         |_| {
-            taken.fetch_add(usize::from(receiver.lock().unwrap().try_receive().is_some()), SeqCst);
+            taken.fetch_add(usize::from(take().is_some()), SeqCst);
             assert_eq!(sent.load(SeqCst), received.load(SeqCst) + taken.load(SeqCst), "a value is lost");
         },
     );
     assert_eq!(polls, 3);
     // Two senders wait; the place that comes free is the first one's, which goes.
     sender.try_send(Box::new(3)).expect("there is room");
-    assert!(passes_on(|| sender.send(Box::new(4)), || assert!(receiver.lock().unwrap().try_receive().is_some())));
+    assert!(passes_on(|| sender.send(Box::new(4)), || assert!(take().is_some())));
 }
 
 #[test]
