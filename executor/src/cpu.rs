@@ -101,6 +101,12 @@ pub(crate) struct Cpu {
     pub(crate) is_spared: AtomicBool,
     /// The task being polled has been in user mode during this poll.
     pub(crate) was_in_user_mode: AtomicBool,
+    /// The rank of the task being polled, or polled last.
+    pub(crate) rank: core::sync::atomic::AtomicU8,
+    /// When the present poll began, in nanoseconds.
+    pub(crate) began: AtomicU64,
+    /// When this CPU last gave a task away only to let tasks change places.
+    pub(crate) rotated: AtomicU64,
     /// When the task being polled has had its time, if others wait; else [`u64::MAX`].
     pub(crate) slice_end: AtomicU64,
     /// What the alarm was last set to; [`u64::MAX`] if it is not set.
@@ -126,6 +132,9 @@ impl Cpu {
             is_driven: AtomicBool::new(false),
             is_spared: AtomicBool::new(false),
             was_in_user_mode: AtomicBool::new(false),
+            rank: core::sync::atomic::AtomicU8::new(0),
+            began: AtomicU64::new(0),
+            rotated: AtomicU64::new(0),
             slice_end: AtomicU64::new(u64::MAX),
             armed: AtomicU64::new(u64::MAX),
             stamp: AtomicU64::new(0),

@@ -3,7 +3,7 @@
 //! Each CPU has a [`RunQueue`], which is its own, and an [`Inbox`], into which anybody may push:
 //!
 //! ```text
-//!   wake on this CPU, queue not in use ────────────────► RunQueue { drivers, next, users }
+//!   wake on this CPU, queue not in use ────────────────► RunQueue { drivers, real_time, next, users }
 //!   wake from elsewhere, or from an interrupt                ▲                     │
 //!   that came while the queue was in use ──► Inbox ──────────┘ collect()           ▼ pop()
 //!                                      full? └► overflow (a lock-free list)   the executor polls
@@ -15,11 +15,14 @@
 //!
 //! 1. Driver tasks, first come, first served; but after [`DRIVER_BURST`] of them, or [`DRIVER_TIME`], while user tasks wait, one
 //!    user task goes first and is *spared*: waiting drivers do not end its slice.
-//! 2. The task that the running one has just woken, its `next` (the other end of a pipe, the next holder of a futex): its data
+//! 2. Real-time tasks, the greatest priority first, within one in the order of wake-ups; one that was interrupted keeps its place. While
+//!    others wait they have [`REAL_TIME_SHARE`] of each [`REAL_TIME_PERIOD`], as on Linux.
+//! 3. The task that the running one has just woken, its `next` (the other end of a pipe, the next holder of a futex): its data
 //!    is warm, and no queue is touched. At most [`HAND_OFFS`] times in a row, and only if it is not ahead of the others in
 //!    virtual time by more than [`GRANULARITY`].
-//! 3. The user task that has had the least virtual time: time divided by weight. A task that has slept does not bring the
-//!    time it missed, but a small credit, so that it goes soon and nobody waits for it to catch up.
+//! 4. The user task that has had the least virtual time: time divided by weight. A task that has slept does not bring the
+//!    time it missed, but a small credit, so that it goes soon and nobody waits for it to catch up. Being more than
+//!    [`INTERRUPTION`] behind the task that runs, it ends that one's slice; else it waits for the end.
 //!
 //! next: executor.rs. Exercise: which of these rules keeps a pair of tasks that wake each other from starving a third?
 
@@ -43,6 +46,16 @@ pub(crate) const GRANULARITY: u64 = 3_000_000;
 /// The same while another CPU has nothing to do, which may then take one of the two. Not at once: whoever wakes another task mostly waits
 /// for it soon, as the two ends of a pipe do, and then both are best off where they are.
 pub(crate) const SPREAD_AFTER: u64 = 500_000;
+/// By how much virtual time a waiting task must be behind the one that runs, to end its slice, in nanoseconds.
+pub(crate) const INTERRUPTION: u64 = 1_000_000;
+/// For how long a real-time task runs before another one of its priority has its turn, in nanoseconds.
+pub(crate) const REAL_TIME_TURN: u64 = 100_000_000;
+/// After this time, in nanoseconds, it is looked whether real-time tasks have had their share.
+pub(crate) const REAL_TIME_LOOK: u64 = 50_000_000;
+/// The time, in nanoseconds, of which real-time tasks have a share.
+const REAL_TIME_PERIOD: u64 = 1_000_000_000;
+/// How much of each period real-time tasks have while others wait, in nanoseconds.
+const REAL_TIME_SHARE: u64 = 950_000_000;
 /// How far behind the others a task may be in virtual time when it wakes, in nanoseconds.
 const SLEEPER_CREDIT: u64 = GRANULARITY / 2;
 /// How many wakes from elsewhere wait in a slot; the rest go to the overflow list.
@@ -54,12 +67,20 @@ const STEAL_LIMIT: usize = 64;
 #[derive(Debug)]
 pub(crate) struct RunQueue {
     drivers: Fifo,
+    /// By [`real_time_place`].
+    real_time: ByTime,
     users: ByTime,
     next: Option<Runnable>,
-    /// How many tasks are in the three of them.
+    /// How many tasks are in the four of them.
     length: usize,
     /// How many of these are driver tasks.
     driver_count: usize,
+    /// How many are real-time tasks.
+    real_time_count: usize,
+    /// When the present period of real-time tasks began.
+    period_since: u64,
+    /// What real-time tasks have had of it, in nanoseconds.
+    period_used: u64,
     hand_offs: u32,
     driver_burst: u32,
     /// When the present burst of driver tasks began to keep a user task waiting.
@@ -81,10 +102,14 @@ impl RunQueue {
     pub(crate) const fn new(shuffle: Option<NonZeroU64>) -> Self {
         Self {
             drivers: Fifo::new(),
+            real_time: ByTime::new(),
             users: ByTime::new(),
             next: None,
             length: 0,
             driver_count: 0,
+            real_time_count: 0,
+            period_since: 0,
+            period_used: 0,
             hand_offs: 0,
             driver_burst: 0,
             driver_since: None,
@@ -97,42 +122,76 @@ impl RunQueue {
         self.length
     }
 
-    /// Queues a task that was woken, spawned or stolen.
+    /// The virtual time of the user task that waits and has had the least, or [`u64::MAX`].
+    pub(crate) fn first_time(&self) -> u64 {
+        // Relaxed: the `Runnable` is ours, and nobody else changes it.
+        let next = self.next.as_ref().map(|task| task.facts().virtual_runtime.load(Ordering::Relaxed));
+        let first = self.users.first_time().unwrap_or(u64::MAX);
+        next.map_or(first, |next| next.min(first))
+    }
+
+    /// Queues a task that was woken, spawned or stolen, or that has had its turn.
     pub(crate) fn push(&mut self, task: Runnable) {
+        self.insert(task, false);
+    }
+
+    /// Queues a task that was interrupted: if it is a real-time task, ahead of those of its priority.
+    pub(crate) fn push_interrupted(&mut self, task: Runnable) {
+        self.insert(task, true);
+    }
+
+    fn insert(&mut self, task: Runnable, was_interrupted: bool) {
         self.length += 1;
         if let Some(state) = &mut self.shuffle {
             let place = draw(state);
-            self.users.push(task, place);
-        } else if task.facts().class() == Class::Driver {
-            self.driver_count += 1;
-            self.drivers.push(task);
-        } else {
-            let time = self.catch_up(&task);
-            self.users.push(task, time);
+            return self.users.push(task, place);
+        }
+        match task.facts().class() {
+            Class::Driver => {
+                self.driver_count += 1;
+                self.drivers.push(task);
+            }
+            Class::RealTime { priority, .. } => {
+                self.real_time_count += 1;
+                self.real_time.push(task, real_time_place(priority, was_interrupted));
+            }
+            Class::User { .. } => {
+                let time = self.catch_up(&task, SLEEPER_CREDIT);
+                self.users.push(task, time);
+            }
+            Class::Batch { .. } => {
+                let time = self.catch_up(&task, 0);
+                self.users.push(task, time);
+            }
         }
     }
 
     /// Queues a task that the running one has woken: it goes next, if it may.
     pub(crate) fn push_next(&mut self, task: Runnable) {
-        if self.next.is_some() || self.shuffle.is_some() || task.facts().class() == Class::Driver {
+        if self.next.is_some() || self.shuffle.is_some() || !matches!(task.facts().class(), Class::User { .. }) {
             return self.push(task);
         }
-        self.catch_up(&task);
+        self.catch_up(&task, SLEEPER_CREDIT);
         self.length += 1;
         self.next = Some(task);
     }
 
     /// Brings a task that has slept up to the others, all but its credit. Its virtual time.
-    fn catch_up(&self, task: &Runnable) -> u64 {
+    fn catch_up(&self, task: &Runnable, credit: u64) -> u64 {
         // Relaxed: the `Runnable` is ours, and nobody else changes it.
         let own = task.facts().virtual_runtime.load(Ordering::Relaxed);
-        let time = own.max(self.floor.saturating_sub(SLEEPER_CREDIT));
+        let time = own.max(self.floor.saturating_sub(credit));
         task.facts().virtual_runtime.store(time, Ordering::Relaxed);
         time
     }
 
-    /// Takes out the task that goes next. `now` is asked only where a user task waits for drivers.
-    pub(crate) fn pop(&mut self, now: impl FnOnce() -> u64) -> Option<Chosen> {
+    /// Puts `took` nanoseconds down to real-time tasks.
+    pub(crate) fn charge_real_time(&mut self, took: u64) {
+        self.period_used = self.period_used.saturating_add(took);
+    }
+
+    /// Takes out the task that goes next. `now` is asked only where one class waits for another.
+    pub(crate) fn pop(&mut self, now: impl Fn() -> u64) -> Option<Chosen> {
         if self.driver_count > 0 {
             if self.length == self.driver_count {
                 self.driver_burst = 0;
@@ -148,9 +207,25 @@ impl RunQueue {
         }
         self.driver_burst = 0;
         self.driver_since = None;
-        let task = self.pop_user()?;
+        let task = if self.real_time_count > 0 { self.pop_real_time(now) } else { self.pop_user() }?;
         self.length -= 1;
         Some(Chosen { task, is_spared: self.driver_count > 0 })
+    }
+
+    /// Takes out a real-time task, or a user task if those have had their share.
+    #[cold]
+    fn pop_real_time(&mut self, now: impl Fn() -> u64) -> Option<Runnable> {
+        if self.length > self.driver_count + self.real_time_count {
+            let now = now();
+            if now.saturating_sub(self.period_since) >= REAL_TIME_PERIOD {
+                (self.period_since, self.period_used) = (now, 0);
+            }
+            if self.period_used >= REAL_TIME_SHARE {
+                return self.pop_user();
+            }
+        }
+        self.real_time_count -= 1;
+        self.real_time.pop()
     }
 
     fn pop_driver(&mut self) -> Option<Chosen> {
@@ -203,7 +278,8 @@ impl RunQueue {
     }
 
     fn take_spare(&mut self) -> Option<Runnable> {
-        let task = self.users.pop().or_else(|| {
+        let real_time = self.real_time.pop().inspect(|_| self.real_time_count -= 1);
+        let task = real_time.or_else(|| self.users.pop()).or_else(|| {
             let driver = self.drivers.pop()?;
             self.driver_count -= 1;
             Some(driver)
@@ -211,6 +287,12 @@ impl RunQueue {
         self.length -= 1;
         Some(task)
     }
+}
+
+/// Where a real-time task stands: the greatest priority first, and within it who was interrupted first; equals in the order in which
+/// they came.
+fn real_time_place(priority: u8, was_interrupted: bool) -> u64 {
+    u64::from(u8::MAX - priority) * 2 + u64::from(!was_interrupted)
 }
 
 /// The next number of a sequence: xorshift (Marsaglia, 2003).
@@ -239,6 +321,8 @@ pub(crate) struct Inbox {
     waiting: AtomicUsize,
     /// The floor of the CPU's run queue, published likewise.
     floor: AtomicU64,
+    /// The least virtual time in the CPU's run queue, published likewise.
+    first: AtomicU64,
 }
 
 impl Inbox {
@@ -252,6 +336,7 @@ impl Inbox {
             overflow: Stack::new(),
             waiting: AtomicUsize::new(0),
             floor: AtomicU64::new(0),
+            first: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -295,8 +380,9 @@ impl Inbox {
     #[inline]
     pub(crate) fn publish(&self, queue: &RunQueue) {
         self.waiting.store(queue.length(), Ordering::Release);
-        // Relaxed: a hint.
+        // Relaxed: hints.
         self.floor.store(queue.floor, Ordering::Relaxed);
+        self.first.store(queue.first_time(), Ordering::Relaxed);
     }
 
     /// Whether a task is in the inbox or in the run queue. For the CPU itself a reliable answer: it may sleep on it.
@@ -316,5 +402,11 @@ impl Inbox {
     #[inline]
     pub(crate) fn floor(&self) -> u64 {
         self.floor.load(Ordering::Relaxed)
+    }
+
+    /// The least virtual time in the run queue, as last published; [`u64::MAX`]: no user task waits there.
+    #[inline]
+    pub(crate) fn first_time(&self) -> u64 {
+        self.first.load(Ordering::Relaxed)
     }
 }

@@ -67,11 +67,24 @@ use crate::{
 /// How a task is scheduled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Runs ahead of every user thread, in the order of wake-ups. For tasks that are short between two awaits.
+    /// Runs ahead of all others, in the order of wake-ups. For tasks that are short between two awaits.
     Driver,
+    /// Runs ahead of every task that shares, and of those with a lower priority, until it waits or yields: SCHED_FIFO and SCHED_RR of
+    /// sched(7). Tasks that share keep a twentieth of a CPU.
+    RealTime {
+        /// 1 to 99, the greater first. Others are brought into these bounds.
+        priority: u8,
+        /// Tasks of one priority take turns.
+        takes_turns: bool,
+    },
     /// Shares the CPU with its like in proportion to `weight`; [`Class::NORMAL`] has 1024.
     User {
-        /// The share, relative to the other user tasks. 0 counts as 1.
+        /// The share, relative to the other tasks that share. 0 counts as 1.
+        weight: u32,
+    },
+    /// The same for a task that computes: one that wakes does not interrupt others (SCHED_BATCH).
+    Batch {
+        /// As for [`Class::User`].
         weight: u32,
     },
 }
@@ -79,12 +92,61 @@ pub enum Class {
 impl Class {
     /// A user task of ordinary weight: nice 0.
     pub const NORMAL: Self = Self::User { weight: 1024 };
+    /// The weight of tasks for which any other is more important (SCHED_IDLE). Whoever has it is interrupted by all who have more.
+    pub const IDLE_WEIGHT: u32 = 3;
 
-    /// The word in which a task keeps its class: 0, or the weight.
+    /// The rank of tasks that share.
+    pub(crate) const SHARING: u8 = 1;
+    /// The rank of driver tasks; those of real-time tasks lie between.
+    pub(crate) const DRIVING: u8 = 101;
+
+    const WEIGHTS: u32 = (1 << 24) - 1;
+    const BATCH: u32 = 1 << 29;
+    const TURNS: u32 = 1 << 30;
+    const REAL_TIME: u32 = 1 << 31;
+
+    /// The word in which a task keeps its class: 0 for a driver task; a weight or a priority, with flags.
     fn encode(self) -> u32 {
+        let bounded = |weight: u32| weight.clamp(1, Self::WEIGHTS);
         match self {
             Self::Driver => 0,
-            Self::User { weight } => weight.max(1),
+            Self::User { weight } => bounded(weight),
+            Self::Batch { weight } => bounded(weight) | Self::BATCH,
+            Self::RealTime { priority, takes_turns } => {
+                let turns = if takes_turns { Self::TURNS } else { 0 };
+                Self::REAL_TIME | turns | u32::from(priority.clamp(1, 99))
+            }
+        }
+    }
+
+    #[inline]
+    fn decode(word: u32) -> Self {
+        match word {
+            0 => Self::Driver,
+            1..=Self::WEIGHTS => Self::User { weight: word },
+            _ if word & Self::REAL_TIME != 0 => {
+                Self::RealTime { priority: word as u8, takes_turns: word & Self::TURNS != 0 }
+            }
+            _ => Self::Batch { weight: word & Self::WEIGHTS },
+        }
+    }
+
+    /// Who interrupts whom: a task that is woken, one of a lower rank.
+    #[inline]
+    pub(crate) fn rank(self) -> u8 {
+        match self {
+            Self::Driver => Self::DRIVING,
+            Self::RealTime { priority, .. } => Self::SHARING + priority,
+            Self::User { weight } | Self::Batch { weight } => Self::SHARING * u8::from(weight > Self::IDLE_WEIGHT),
+        }
+    }
+
+    /// Its weight, if it shares.
+    #[inline]
+    pub(crate) fn weight(self) -> Option<u32> {
+        match self {
+            Self::User { weight } | Self::Batch { weight } => Some(weight),
+            Self::Driver | Self::RealTime { .. } => None,
         }
     }
 }
@@ -152,10 +214,7 @@ impl Facts {
     /// How the task is scheduled.
     pub(crate) fn class(&self) -> Class {
         // Relaxed: nothing else depends on it.
-        match self.class.load(Ordering::Relaxed) {
-            0 => Class::Driver,
-            weight => Class::User { weight },
-        }
+        Class::decode(self.class.load(Ordering::Relaxed))
     }
 }
 

@@ -117,7 +117,7 @@ fn a_changed_weight_changes_the_share() {
     let bench = Bench::new();
     let end = Instant::BOOT + Duration::from_secs(2);
     let (heavy, light) = (hog(bench, 1024, end), hog(bench, 1024, end));
-    heavy.set_weight(3072);
+    heavy.set_class(Class::User { weight: 3072 });
     assert_eq!(heavy.class(), Class::User { weight: 3072 });
     bench.settle();
     let ratio = heavy.run_time().as_secs_f64() / light.run_time().as_secs_f64();

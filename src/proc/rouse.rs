@@ -68,7 +68,9 @@ fn all_tasks() -> Vec<u8> {
         text.add(format_args!("{:>6} {:<20} ", task.id(), task.name()));
         match task.class() {
             Class::Driver => text.add(format_args!("{:<9}", "driver")),
+            Class::RealTime { priority, .. } => text.add(format_args!("real {priority:<4}")),
             Class::User { weight } => text.add(format_args!("user {weight:<4}")),
+            Class::Batch { weight } => text.add(format_args!("batch {weight:<3}")),
         };
         text.add(format_args!(" {state:<7} {:>10} {:>12}", task.polls(), task.run_time().as_micros()));
         match task.waits_at() {

@@ -316,7 +316,7 @@ pub fn setpriority(thread: &mut RunningThread, which: u32, who: i32, nice: i32) 
         process.nice.store(nice, Ordering::Relaxed);
         for member in process.threads() {
             if let Some(task) = member.task() {
-                task.set_weight(weight(nice));
+                task.set_class(class(nice));
             }
         }
     }

@@ -15,10 +15,10 @@ use core::time::Duration;
 
 use super::{Shared, wake::Origin};
 use crate::{
-    atomic::{AtomicU64, Ordering, spin_loop},
+    atomic::{Ordering, spin_loop},
     cpu::{Cpu, Mode},
     machine::Machine,
-    run_queue::{Chosen, GRANULARITY, SPREAD_AFTER},
+    run_queue::{Chosen, GRANULARITY, INTERRUPTION, REAL_TIME_LOOK, REAL_TIME_TURN, SPREAD_AFTER},
     sync::assert_no_lock_held,
     task::{Class, Dead, Facts, Outcome, Runnable},
     time::{Instant, fire},
@@ -26,6 +26,8 @@ use crate::{
 
 /// A poll that takes longer than this, in nanoseconds, is counted and warned of.
 const LONG_POLL: u64 = 1_000_000;
+/// After so many nanoseconds a CPU with one task more than another gives one away.
+const ROTATION: u64 = 100_000_000;
 
 impl<M: Machine> Shared<M> {
     /// One round of the loop. False if there was nothing to poll.
@@ -94,11 +96,38 @@ impl<M: Machine> Shared<M> {
         }
     }
 
-    /// The task being polled on this CPU has a slice from `now` on; a short one if another CPU could take over who waits.
+    /// The task being polled on this CPU has a slice from `now` on.
     pub(super) fn begin_slice(&self, cpu: &Cpu, now: Instant) {
-        let end = now + Duration::from_nanos(if self.has_idle_cpu() { SPREAD_AFTER } else { GRANULARITY });
-        cpu.slice_end.store(end.as_nanos(), Ordering::Relaxed);
-        self.arm(cpu, end);
+        match self.slice(cpu, now) {
+            Some(length) => {
+                let end = now + Duration::from_nanos(length);
+                cpu.slice_end.store(end.as_nanos(), Ordering::Relaxed);
+                self.arm(cpu, end);
+            }
+            None => cpu.reschedule.store(true, Ordering::Relaxed),
+        }
+    }
+
+    /// For how many nanoseconds the task being polled may go on while another one waits; `None`: it is over at once.
+    fn slice(&self, cpu: &Cpu, now: Instant) -> Option<u64> {
+        let time = |facts: &Facts| facts.virtual_runtime.load(Ordering::Relaxed);
+        let (weight, time) = match cpu.current.with(|task| (task.class(), time(task.facts()))) {
+            Some((Class::RealTime { takes_turns: true, .. }, _)) => return Some(REAL_TIME_TURN),
+            Some((Class::RealTime { .. }, _)) => return Some(REAL_TIME_LOOK),
+            Some((Class::User { weight } | Class::Batch { weight }, time)) => (weight, time),
+            Some((Class::Driver, _)) | None => return Some(GRANULARITY),
+        };
+        if self.has_idle_cpu() {
+            // It could take over who waits.
+            return Some(SPREAD_AFTER);
+        }
+        if !cpu.inbox.is_empty() {
+            // Who came from elsewhere is to be looked at, too.
+            drop(cpu.queue());
+        }
+        let ran = now.as_nanos().saturating_sub(cpu.began.load(Ordering::Relaxed));
+        let time = time.saturating_add(virtual_time(ran, weight));
+        (time.saturating_sub(cpu.inbox.first_time()) <= INTERRUPTION).then_some(GRANULARITY)
     }
 
     fn choose(&self, index: usize) -> Option<Chosen> {
@@ -161,6 +190,7 @@ impl<M: Machine> Shared<M> {
         cpu.is_spared.store(is_spared, Ordering::Relaxed);
         cpu.was_in_user_mode.store(false, Ordering::Relaxed);
         cpu.slice_end.store(u64::MAX, Ordering::Relaxed);
+        cpu.rank.store(task.facts().class().rank(), Ordering::Relaxed);
         task.facts().cpu.store(index, Ordering::Relaxed);
         task.facts().polls.add(1);
         cpu.count.polls.add(1);
@@ -169,6 +199,7 @@ impl<M: Machine> Shared<M> {
             0 => self.machine.now().as_nanos(),
             stamp => stamp,
         };
+        cpu.began.store(begin, Ordering::Relaxed);
         if is_spared {
             self.begin_slice(cpu, Instant::from_nanos(begin));
         }
@@ -190,14 +221,53 @@ impl<M: Machine> Shared<M> {
         if !task.facts().allows(index) {
             return self.queue(task, Origin::Move);
         }
-        let mut queue = self.cpus[index].queue();
+        let cpu = &self.cpus[index];
+        let now = cpu.stamp.load(Ordering::Relaxed);
+        let is_slice_over = now >= cpu.slice_end.load(Ordering::Relaxed);
+        let class = task.facts().class();
+        if is_slice_over
+            && class.weight().is_some()
+            && let Some(other) = self.less_busy(index, task.facts(), now)
+        {
+            return self.queue_on(other, index, task);
+        }
+        let mut queue = cpu.queue();
         // What came in meanwhile goes first.
-        queue.push(task);
+        match class {
+            Class::RealTime { takes_turns, .. }
+                if cpu.reschedule.load(Ordering::Relaxed) || is_slice_over && !takes_turns =>
+            {
+                queue.push_interrupted(task);
+            }
+            _ => queue.push(task),
+        }
         let has_more_than_one = queue.length() > 1;
         drop(queue);
         if has_more_than_one && let Some(idle) = self.take_idle_cpu(|_| true) {
             // It finds nothing in its own queue, and comes for ours.
             self.kick(idle, index);
+        }
+    }
+
+    /// A CPU on which a task whose slice on CPU `index` is over has fewer to compete with. If it is one fewer only, nothing is won by
+    /// moving, but three tasks on two CPUs are to have the same time in the end: now and then it is answered, too.
+    fn less_busy(&self, index: usize, facts: &Facts, now: u64) -> Option<usize> {
+        let cpu = &self.cpus[index];
+        let tasks = |cpu: &Cpu| cpu.inbox.waiting() + usize::from(cpu.current.is_busy());
+        let here = cpu.inbox.waiting() + 1;
+        if here < 2 || self.cpus.len() < 2 {
+            return None;
+        }
+        let others = (1..self.cpus.len()).map(|step| (index + step) % self.cpus.len());
+        let other = others.filter(|&other| facts.allows(other)).min_by_key(|&other| tasks(&self.cpus[other]))?;
+        match here.saturating_sub(tasks(&self.cpus[other])) {
+            0 => None,
+            1 => {
+                let is_time = now.saturating_sub(cpu.rotated.load(Ordering::Relaxed)) >= ROTATION;
+                is_time.then(|| cpu.rotated.store(now, Ordering::Relaxed))?;
+                Some(other)
+            }
+            _ => Some(other),
         }
     }
 
@@ -221,18 +291,26 @@ impl<M: Machine> Shared<M> {
 /// Puts the time of a poll, in nanoseconds, down to its task, and takes note if it was long.
 #[inline]
 fn account(cpu: &Cpu, facts: &Facts, took: u64) {
-    // Relaxed: only the CPU that polls a task writes these.
-    let add =
-        |sum: &AtomicU64, term: u64| sum.store(sum.load(Ordering::Relaxed).saturating_add(term), Ordering::Relaxed);
     facts.run_time.add(took);
     match facts.class() {
         Class::Driver => {}
-        Class::User { weight: 1024 } => add(&facts.virtual_runtime, took),
-        Class::User { weight } => add(&facts.virtual_runtime, took.saturating_mul(1024) / u64::from(weight)),
+        Class::RealTime { .. } => cpu.queue().charge_real_time(took),
+        Class::User { weight } | Class::Batch { weight } => {
+            let sum = &facts.virtual_runtime;
+            // Relaxed: only the CPU that polls a task writes this.
+            let time = sum.load(Ordering::Relaxed).saturating_add(virtual_time(took, weight));
+            sum.store(time, Ordering::Relaxed);
+        }
     }
     if took > LONG_POLL && !cpu.was_in_user_mode.load(Ordering::Relaxed) {
         report_long_poll(cpu, facts, took);
     }
+}
+
+/// The virtual time that goes with a time, in nanoseconds.
+#[inline]
+fn virtual_time(time: u64, weight: u32) -> u64 {
+    if weight == 1024 { time } else { time.saturating_mul(1024) / u64::from(weight.max(1)) }
 }
 
 #[cold]

@@ -29,12 +29,8 @@ impl<M: Machine> Shared<M> {
         let here = self.machine.current_cpu();
         let index = self.cpu_for(&task, origin, here);
         let cpu = &self.cpus[index];
-        let is_driver = task.facts().class() == Class::Driver;
-        // Relaxed: the `Runnable` is ours. Whoever polls it says where, too.
-        let former = task.facts().cpu.load(Ordering::Relaxed);
-        if former != index {
-            rescale(&task, self.cpus[former].inbox.floor(), cpu.inbox.floor());
-        }
+        let rank = task.facts().class().rank();
+        self.come_to(index, &task);
         match if index == here { cpu.try_queue_to_push() } else { None } {
             Some(mut queue) => {
                 // Woken by the task that runs here: its data is warm, it may go next.
@@ -46,7 +42,24 @@ impl<M: Machine> Shared<M> {
             }
             None => cpu.inbox.push(task),
         }
-        self.nudge(index, here, is_driver);
+        self.nudge(index, here, rank);
+    }
+
+    /// Gives a task that stands in no queue to another CPU than `here`.
+    pub(super) fn queue_on(&self, index: usize, here: usize, task: Runnable) {
+        let rank = task.facts().class().rank();
+        self.come_to(index, &task);
+        self.cpus[index].inbox.push(task);
+        self.nudge(index, here, rank);
+    }
+
+    /// A task is about to be queued on a CPU: brings its virtual time to the scale of that.
+    fn come_to(&self, index: usize, task: &Runnable) {
+        // Relaxed: the `Runnable` is ours. Whoever polls it says where, too.
+        let former = task.facts().cpu.load(Ordering::Relaxed);
+        if former != index {
+            rescale(task, self.cpus[former].inbox.floor(), self.cpus[index].inbox.floor());
+        }
     }
 
     /// Whether some CPU sleeps.
@@ -89,23 +102,35 @@ impl<M: Machine> Shared<M> {
         if may_stay && self.cpus[last].status.peek() == Mode::Idle {
             return last;
         }
-        let stays = || if may_stay { Some(last) } else { (0..self.cpus.len()).find(|&cpu| facts.allows(cpu)) };
+        let rank = facts.class().rank();
+        // Behind a real-time task it would wait for long.
+        let would_wait = |cpu: usize| {
+            let running = self.cpus[cpu].rank.load(Ordering::Relaxed);
+            running >= rank && running > Class::SHARING && running < Class::DRIVING
+        };
+        let stays = || {
+            if may_stay && !would_wait(last) {
+                return Some(last);
+            }
+            let mut allowed = (0..self.cpus.len()).filter(|&cpu| facts.allows(cpu));
+            let first = allowed.clone().next();
+            allowed.find(|&cpu| !would_wait(cpu)).or(may_stay.then_some(last)).or(first)
+        };
         self.take_idle_cpu(|cpu| facts.allows(cpu)).or_else(stays).unwrap_or(last)
     }
 
     fn is_woken_by_its_like(&self, facts: &Facts, here: usize) -> bool {
         let cpu = &self.cpus[here];
-        let is_user = |class| matches!(class, Class::User { .. });
-        is_user(facts.class())
+        facts.class().weight().is_some()
             && !cpu.has_waiting()
-            && cpu.current.with(|current| is_user(current.class())).unwrap_or(false)
+            && cpu.current.with(|current| current.class().weight().is_some()).unwrap_or(false)
     }
 
-    /// `cpu` was given something to do: makes sure that it looks.
-    fn nudge(&self, index: usize, here: usize, is_driver: bool) {
+    /// A CPU was given a task of this rank: makes sure that it looks.
+    fn nudge(&self, index: usize, here: usize, rank: u8) {
         let cpu = &self.cpus[index];
         // Before the fence in observe(): if the CPU is in the kernel, it sees this before it enters user mode.
-        if is_driver && !cpu.is_spared.load(Ordering::Relaxed) {
+        if rank > cpu.rank.load(Ordering::Relaxed) && !cpu.is_spared.load(Ordering::Relaxed) {
             cpu.reschedule.store(true, Ordering::Relaxed);
         }
         match cpu.status.observe() {

@@ -105,12 +105,12 @@ impl TaskRef {
         self.facts().class()
     }
 
-    /// Schedules a user task with another weight from its next turn on. A driver task stays one.
-    pub fn set_weight(&self, weight: u32) {
-        let class = &self.facts().class;
+    /// Schedules the task in another class from its next turn on. A driver task stays one, and nobody else becomes one.
+    pub fn set_class(&self, class: Class) {
+        let word = &self.facts().class;
         // Relaxed: nothing else depends on it.
-        if class.load(Ordering::Relaxed) != 0 {
-            class.store(weight.max(1), Ordering::Relaxed);
+        if class != Class::Driver && word.load(Ordering::Relaxed) != 0 {
+            word.store(class.encode(), Ordering::Relaxed);
         }
     }
 
