@@ -102,9 +102,7 @@ pub(crate) struct Cpu {
     /// The task being polled has been in user mode during this poll.
     pub(crate) was_in_user_mode: AtomicBool,
     /// The rank of the task being polled, or polled last.
-    pub(crate) rank: core::sync::atomic::AtomicU8,
-    /// When the present poll began, in nanoseconds.
-    pub(crate) began: AtomicU64,
+    pub(crate) rank: AtomicU8,
     /// When this CPU last gave a task away only to let tasks change places.
     pub(crate) rotated: AtomicU64,
     /// When the task being polled has had its time, if others wait; else [`u64::MAX`].
@@ -132,8 +130,7 @@ impl Cpu {
             is_driven: AtomicBool::new(false),
             is_spared: AtomicBool::new(false),
             was_in_user_mode: AtomicBool::new(false),
-            rank: core::sync::atomic::AtomicU8::new(0),
-            began: AtomicU64::new(0),
+            rank: AtomicU8::new(0),
             rotated: AtomicU64::new(0),
             slice_end: AtomicU64::new(u64::MAX),
             armed: AtomicU64::new(u64::MAX),

@@ -121,6 +121,7 @@ pub use core::time::Duration;
 pub use executor::{Executor, UserVisit, yield_now};
 pub use join::JoinHandle;
 pub use machine::Machine;
+pub use run_queue::{REAL_TIME_TURN, SLICE};
 pub use statistics::CpuStatistics;
 pub use sync::MAX_CPUS;
 pub use task::{Class, SpawnError, TaskRef};

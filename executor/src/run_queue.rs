@@ -21,12 +21,12 @@
 //!    is warm, and no queue is touched. At most [`HAND_OFFS`] times in a row, and only if it is not ahead of the others in
 //!    virtual time by more than [`GRANULARITY`].
 //! 4. The user task that has had the least virtual time: time divided by weight. A task that has slept does not bring the
-//!    time it missed, but a small credit, so that it goes soon and nobody waits for it to catch up. Being more than
-//!    [`INTERRUPTION`] behind the task that runs, it ends that one's slice; else it waits for the end.
+//!    time it missed, but a small credit, so that it goes soon and nobody waits for it to catch up. If it is more than
+//!    [`INTERRUPTION`] behind the task that runs when it is woken, that one's slice is over; else it waits for the end.
 //!
 //! next: executor.rs. Exercise: which of these rules keeps a pair of tasks that wake each other from starving a third?
 
-use core::num::NonZeroU64;
+use core::{num::NonZeroU64, time::Duration};
 
 use crossbeam_queue::ArrayQueue;
 
@@ -41,15 +41,17 @@ pub(crate) const DRIVER_BURST: u32 = 256;
 pub(crate) const DRIVER_TIME: u64 = 10_000_000;
 /// How often in a row the `next` task goes before the others.
 pub(crate) const HAND_OFFS: u32 = 16;
-/// How long a user task runs before a waiting one of equal weight has its turn, in nanoseconds.
-pub(crate) const GRANULARITY: u64 = 3_000_000;
+/// How long a user task runs before a waiting one of equal weight has its turn.
+pub const SLICE: Duration = Duration::from_millis(3);
+/// The same, in nanoseconds.
+pub(crate) const GRANULARITY: u64 = SLICE.as_nanos() as u64;
 /// The same while another CPU has nothing to do, which may then take one of the two. Not at once: whoever wakes another task mostly waits
 /// for it soon, as the two ends of a pipe do, and then both are best off where they are.
 pub(crate) const SPREAD_AFTER: u64 = 500_000;
-/// By how much virtual time a waiting task must be behind the one that runs, to end its slice, in nanoseconds.
+/// By how much virtual time a task that is woken must be behind the one that runs, to end its slice, in nanoseconds.
 pub(crate) const INTERRUPTION: u64 = 1_000_000;
-/// For how long a real-time task runs before another one of its priority has its turn, in nanoseconds.
-pub(crate) const REAL_TIME_TURN: u64 = 100_000_000;
+/// For how long a real-time task runs before another one of its priority has its turn, if its class takes turns.
+pub const REAL_TIME_TURN: Duration = Duration::from_millis(100);
 /// After this time, in nanoseconds, it is looked whether real-time tasks have had their share.
 pub(crate) const REAL_TIME_LOOK: u64 = 50_000_000;
 /// The time, in nanoseconds, of which real-time tasks have a share.
@@ -122,14 +124,6 @@ impl RunQueue {
         self.length
     }
 
-    /// The virtual time of the user task that waits and has had the least, or [`u64::MAX`].
-    pub(crate) fn first_time(&self) -> u64 {
-        // Relaxed: the `Runnable` is ours, and nobody else changes it.
-        let next = self.next.as_ref().map(|task| task.facts().virtual_runtime.load(Ordering::Relaxed));
-        let first = self.users.first_time().unwrap_or(u64::MAX);
-        next.map_or(first, |next| next.min(first))
-    }
-
     /// Queues a task that was woken, spawned or stolen, or that has had its turn.
     pub(crate) fn push(&mut self, task: Runnable) {
         self.insert(task, false);
@@ -166,14 +160,19 @@ impl RunQueue {
         }
     }
 
-    /// Queues a task that the running one has woken: it goes next, if it may.
-    pub(crate) fn push_next(&mut self, task: Runnable) {
-        if self.next.is_some() || self.shuffle.is_some() || !matches!(task.facts().class(), Class::User { .. }) {
-            return self.push(task);
+    /// Queues a task that the running one has woken: it goes next, if it may. Its virtual time, or [`u64::MAX`] if it has none that counts.
+    pub(crate) fn push_next(&mut self, task: Runnable) -> u64 {
+        if self.shuffle.is_some() || !matches!(task.facts().class(), Class::User { .. }) {
+            self.push(task);
+            return u64::MAX;
         }
-        self.catch_up(&task, SLEEPER_CREDIT);
+        let time = self.catch_up(&task, SLEEPER_CREDIT);
         self.length += 1;
-        self.next = Some(task);
+        match self.next {
+            None => self.next = Some(task),
+            Some(_) => self.users.push(task, time),
+        }
+        time
     }
 
     /// Brings a task that has slept up to the others, all but its credit. Its virtual time.
@@ -321,8 +320,6 @@ pub(crate) struct Inbox {
     waiting: AtomicUsize,
     /// The floor of the CPU's run queue, published likewise.
     floor: AtomicU64,
-    /// The least virtual time in the CPU's run queue, published likewise.
-    first: AtomicU64,
 }
 
 impl Inbox {
@@ -336,7 +333,6 @@ impl Inbox {
             overflow: Stack::new(),
             waiting: AtomicUsize::new(0),
             floor: AtomicU64::new(0),
-            first: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -380,9 +376,8 @@ impl Inbox {
     #[inline]
     pub(crate) fn publish(&self, queue: &RunQueue) {
         self.waiting.store(queue.length(), Ordering::Release);
-        // Relaxed: hints.
+        // Relaxed: a hint.
         self.floor.store(queue.floor, Ordering::Relaxed);
-        self.first.store(queue.first_time(), Ordering::Relaxed);
     }
 
     /// Whether a task is in the inbox or in the run queue. For the CPU itself a reliable answer: it may sleep on it.
@@ -402,11 +397,5 @@ impl Inbox {
     #[inline]
     pub(crate) fn floor(&self) -> u64 {
         self.floor.load(Ordering::Relaxed)
-    }
-
-    /// The least virtual time in the run queue, as last published; [`u64::MAX`]: no user task waits there.
-    #[inline]
-    pub(crate) fn first_time(&self) -> u64 {
-        self.first.load(Ordering::Relaxed)
     }
 }

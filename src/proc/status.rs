@@ -17,6 +17,7 @@ use crate::devices;
 use crate::mm::report::Usage;
 use crate::process::limits::{Limits, UNLIMITED};
 use crate::process::process::SignalHandlers;
+use crate::process::scheduling::Scheduling;
 use crate::process::signal::Action;
 use crate::process::{Process, Signal, SignalSet, Thread, current, table};
 
@@ -184,7 +185,9 @@ pub fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let flags = PF_RANDOMIZE | if has_executed { 0 } else { PF_FORKNOEXEC };
     let (user, system) = times(subject, process);
     let (children_user, children_system) = process.children_times.read();
-    let nice = process.nice.load(Ordering::Relaxed);
+    let thread = subject.thread().ok();
+    let scheduling = thread.as_ref().map_or_else(Scheduling::default, |thread| thread.scheduling.get());
+    let cpu = thread.as_ref().and_then(|thread| thread.task()).map_or(0, |task| task.cpu());
     let signals = Signals::of(subject, process);
     let space = subject.view().ok().map(|view| view.space);
     let usage = space.as_ref().map_or(Usage::default(), |space| space.usage());
@@ -201,7 +204,8 @@ pub fn stat(subject: &Subject) -> Result<Vec<u8>> {
     text.bytes(b"0 0 0 0 "); // page faults are not counted
     text.add(format_args!("{} {} ", user / TICK, system / TICK));
     text.add(format_args!("{} {} ", children_user / TICK, children_system / TICK));
-    text.add(format_args!("{} {nice} {} 0 ", 20 + nice, process.threads.lock().len()));
+    text.add(format_args!("{} {} ", scheduling.shown_priority(), scheduling.nice));
+    text.add(format_args!("{} 0 ", process.threads.lock().len()));
     text.add(format_args!("{} {} {resident} ", process.started.as_nanos() / TICK, usage.mapped * fs::PAGE_SIZE));
     text.add(format_args!("{} ", process.limits.lock().soft(abi::general::RLIMIT_RSS)));
     text.add(format_args!("{} {} ", address(image.code.start), address(image.code.end)));
@@ -211,7 +215,7 @@ pub fn stat(subject: &Subject) -> Result<Vec<u8>> {
     text.add(format_args!("{} {} ", low(signals.pending), low(signals.blocked)));
     text.add(format_args!("{} {} ", low(signals.ignored), low(signals.caught)));
     text.add(format_args!("{} 0 0 {} ", u8::from(is_waiting), process.exit_signal.load(Ordering::Relaxed)));
-    text.bytes(b"0 0 0 0 0 0 ");
+    text.add(format_args!("{cpu} {} {} 0 0 0 ", scheduling.priority, scheduling.policy.number()));
     text.add(format_args!("{} {} {} ", address(image.data.start), address(image.data.end), address(heap)));
     text.add(format_args!("{} {} ", address(image.arguments.start), address(image.arguments.end)));
     text.add(format_args!("{} {} ", address(image.environment.start), address(image.environment.end)));

@@ -138,6 +138,7 @@ impl RunningThread {
         let blocked = self.signals.lock().blocked;
         let view = View { space, files, fs, credentials: self.credentials.clone() };
         let shared = Thread::new(number.0, process, blocked, *self.name.lock(), clear, view.clone(), vector);
+        shared.scheduling.set(self.scheduling.get().of_child());
         let mut running = RunningThread::new(shared, context, view, permit)?;
         number.keep();
         running.alternate_stack = alternate_stack;
@@ -166,7 +167,6 @@ impl RunningThread {
         let process = Process::new(pid, &relations, handlers, image, limits);
         process.exit_signal.store(request.exit_signal as u32, Ordering::Relaxed);
         process.borrows_memory.store(request.has(general::CLONE_VFORK), Ordering::Relaxed);
-        process.nice.store(self.process.nice.load(Ordering::Relaxed), Ordering::Relaxed);
         let adjustment = self.process.oom_score_adjustment.load(Ordering::Relaxed);
         process.oom_score_adjustment.store(adjustment, Ordering::Relaxed);
         process.dumpable.store(self.process.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -250,7 +250,7 @@ pub fn start_with<F: Future<Output = Box<RunningThread>> + Send + 'static>(
         }
     });
     let life = OnCpu::new(thread.clone(), async move { thread::run(first(running).await).await });
-    let class = crate::syscall::thread::class(process.nice.load(Ordering::Relaxed));
+    let class = thread.scheduling.get().class();
     // Whoever makes a thread hands down where it may run.
     let affinity = crate::tasks::executor().current().map_or(u64::MAX, |parent| parent.affinity());
     let spawned = crate::tasks::try_spawn(affinity, class, "thread", |task| thread.set_task(task), life);

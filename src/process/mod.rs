@@ -22,6 +22,7 @@ pub mod posix_timer;
 #[allow(clippy::module_inception, reason = "the folder is about processes; this file is the type")]
 pub mod process;
 pub mod rseq;
+pub mod scheduling;
 pub mod script;
 pub mod search;
 pub mod send;

@@ -181,8 +181,6 @@ pub struct Process {
     pub dumpable: AtomicU32,
     /// prctl(PR_SET_PDEATHSIG): what it gets when its parent ends; 0 for nothing.
     pub parent_death_signal: AtomicU32,
-    /// Its nice value, -20 to 19.
-    pub nice: AtomicI32,
     /// What /proc tells of it as a zombie.
     pub remains: SpinLock<Option<Remains>>,
     /// How ready the system is to end it when memory runs out, -1000 to 1000: /proc/PID/oom_score_adj.
@@ -223,7 +221,6 @@ impl Process {
             is_subreaper: AtomicBool::new(false),
             dumpable: AtomicU32::new(1),
             parent_death_signal: AtomicU32::new(0),
-            nice: AtomicI32::new(0),
             remains: SpinLock::new(None),
             oom_score_adjustment: AtomicI32::new(0),
             has_executed: AtomicBool::new(false),

@@ -18,6 +18,7 @@ use super::fd_table::FdTable;
 use super::image::Image;
 use super::limits::Limits;
 use super::process::{ExitStatus, Process, Relations, SignalHandlers};
+use super::scheduling::Scheduling;
 use super::search::find;
 use super::send;
 use super::signal::SignalSet;
@@ -36,7 +37,7 @@ pub struct SpawnOptions {
     /// Its environment, `NAME=value`.
     pub environment: Vec<Vec<u8>>,
     /// Its nice value.
-    pub nice: i32,
+    pub nice: i8,
     /// Where it stands in the file systems.
     pub fs: Arc<FsContext>,
     /// Who it acts for.
@@ -88,13 +89,13 @@ pub(crate) fn empty_process(options: SpawnOptions) -> Result<Box<RunningThread>>
     let image = Arc::new(Image::default());
     let handlers = Arc::new(SignalHandlers::default());
     let process = Arc::new(Process::new(pid, &relations, handlers, image, options.limits));
-    process.nice.store(options.nice, core::sync::atomic::Ordering::Relaxed);
     let view = View { space, files: Arc::new(options.files), fs: options.fs, credentials: options.credentials };
     let mut name = [0; 16];
     let base = options.program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let len = base.len().min(15);
     name[..len].copy_from_slice(&base[..len]);
     let shared = Thread::new(pid, process, SignalSet::EMPTY, name, 0, view.clone(), vector);
+    shared.scheduling.set(Scheduling { nice: options.nice, ..Scheduling::default() });
     let running = RunningThread::new(shared, UserContext::new(0, 0), view, permit)?;
     number.keep();
     Ok(running)

@@ -33,6 +33,7 @@ use super::deliver::AlternateStack;
 use super::fd_table::FdTable;
 use super::process::Process;
 use super::rseq;
+use super::scheduling::SharedScheduling;
 use super::signal::SignalSet;
 use super::signal_queue::SignalQueue;
 use super::table::ThreadPermit;
@@ -109,6 +110,8 @@ pub struct Thread {
     pub name: SpinLock<[u8; 16]>,
     /// Cleared and woken when the thread ends (set_tid_address(2)).
     pub clear_child_tid: AtomicUsize,
+    /// How it shares the CPUs with others (sched(7)).
+    pub scheduling: SharedScheduling,
     /// The head of the list of robust futexes (set_robust_list(2)).
     pub robust_list: AtomicUsize,
     /// CPU time used, in nanoseconds.
@@ -253,6 +256,7 @@ impl Thread {
             view: SpinLock::new(Some(view)),
             name: SpinLock::new(name),
             clear_child_tid: AtomicUsize::new(clear_child_tid),
+            scheduling: SharedScheduling::default(),
             robust_list: AtomicUsize::new(0),
             cpu_time: AtomicU64::new(0),
             vector: SpinLock::new(vector),

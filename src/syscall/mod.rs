@@ -26,6 +26,7 @@ pub mod path;
 pub mod poll;
 pub mod process;
 pub mod resources;
+pub mod scheduling;
 pub mod signal;
 pub mod socket;
 pub mod socket_message;

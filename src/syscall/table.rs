@@ -16,7 +16,8 @@ use abi::{Errno, Result};
 use super::args::FromRegister;
 use super::{
     attributes, capabilities, credentials, descriptor, directory, events, futex, identity, memory, mount, path, poll,
-    process, resources, signal, socket, socket_message, socket_option, system, thread, time, timer, transfer,
+    process, resources, scheduling, signal, socket, socket_message, socket_option, system, thread, time, timer,
+    transfer,
 };
 use crate::arch::Call;
 use crate::process::RunningThread;
@@ -166,7 +167,7 @@ table! {
     21 ACCESS: wait [path::access] (path, mode);
     22 PIPE: wait [descriptor::pipe] (result);
     23 SELECT: try [poll::select_now] or [poll::select] (count, read, write, except, timeout);
-    24 SCHED_YIELD: wait [thread::sched_yield] ();
+    24 SCHED_YIELD: wait [scheduling::sched_yield] ();
     25 MREMAP: wait [memory::mremap] (old, old_len, new_len, flags, new);
     26 MSYNC: wait [memory::msync] (address, len, flags);
     27 MINCORE: wait [memory::mincore] (address, len, result);
@@ -282,15 +283,15 @@ table! {
     137 STATFS: wait [attributes::statfs] (path, result);
     138 FSTATFS: wait [attributes::fstatfs] (fd, result);
     139 SYSFS: refused ENOSYS "obsolete: /proc/filesystems tells more";
-    140 GETPRIORITY: now [thread::getpriority] (which, who);
-    141 SETPRIORITY: now [thread::setpriority] (which, who, nice);
-    142 SCHED_SETPARAM: wait [thread::sched_setparam] (tid, parameter), partly: "no real-time classes";
-    143 SCHED_GETPARAM: wait [thread::sched_getparam] (tid, parameter);
-    144 SCHED_SETSCHEDULER: wait [thread::sched_setscheduler] (tid, policy, parameter), partly: "no real-time classes";
-    145 SCHED_GETSCHEDULER: now [thread::sched_getscheduler] (tid);
-    146 SCHED_GET_PRIORITY_MAX: now [thread::sched_get_priority_max] (policy);
-    147 SCHED_GET_PRIORITY_MIN: now [thread::sched_get_priority_min] (policy);
-    148 SCHED_RR_GET_INTERVAL: wait [thread::sched_rr_get_interval] (tid, result);
+    140 GETPRIORITY: now [scheduling::getpriority] (which, who);
+    141 SETPRIORITY: now [scheduling::setpriority] (which, who, nice);
+    142 SCHED_SETPARAM: wait [scheduling::sched_setparam] (tid, parameter);
+    143 SCHED_GETPARAM: wait [scheduling::sched_getparam] (tid, parameter);
+    144 SCHED_SETSCHEDULER: wait [scheduling::sched_setscheduler] (tid, policy, parameter), partly: "no SCHED_DEADLINE";
+    145 SCHED_GETSCHEDULER: now [scheduling::sched_getscheduler] (tid);
+    146 SCHED_GET_PRIORITY_MAX: now [scheduling::sched_get_priority_max] (policy);
+    147 SCHED_GET_PRIORITY_MIN: now [scheduling::sched_get_priority_min] (policy);
+    148 SCHED_RR_GET_INTERVAL: wait [scheduling::sched_rr_get_interval] (tid, result);
     149 MLOCK: wait [memory::mlock] (address, len);
     150 MUNLOCK: now [memory::munlock] (address, len);
     151 MLOCKALL: now [memory::mlockall] (flags);
@@ -345,8 +346,8 @@ table! {
     200 TKILL: now [process::tkill] (tid, signal);
     201 TIME: wait [time::time] (result);
     202 FUTEX: try [futex::futex_now] or [futex::futex] (address, operation, value, timeout, address_2, value_3), partly: "no priority inheritance";
-    203 SCHED_SETAFFINITY: wait [thread::sched_setaffinity] (tid, size, mask);
-    204 SCHED_GETAFFINITY: wait [thread::sched_getaffinity] (tid, size, mask);
+    203 SCHED_SETAFFINITY: wait [scheduling::sched_setaffinity] (tid, size, mask);
+    204 SCHED_GETAFFINITY: wait [scheduling::sched_getaffinity] (tid, size, mask);
     205 SET_THREAD_AREA: refused ENOSYS "as Linux on x86_64";
     206 IO_SETUP: refused ENOSYS "asynchronous I/O comes later";
     207 IO_DESTROY: refused ENOSYS "asynchronous I/O comes later";
@@ -451,13 +452,13 @@ table! {
     306 SYNCFS: wait [descriptor::syncfs] (fd);
     307 SENDMMSG: refused ENOSYS "one message at a time so far";
     308 SETNS: refused ENOSYS "no namespaces";
-    309 GETCPU: wait [thread::getcpu] (cpu, node, cache);
+    309 GETCPU: wait [scheduling::getcpu] (cpu, node, cache);
     310 PROCESS_VM_READV: refused ENOSYS "tracing comes later";
     311 PROCESS_VM_WRITEV: refused ENOSYS "tracing comes later";
     312 KCMP: refused ENOSYS "no checkpoints";
     313 FINIT_MODULE: refused ENOSYS "no modules";
-    314 SCHED_SETATTR: refused ENOSYS "no real-time classes";
-    315 SCHED_GETATTR: refused ENOSYS "no real-time classes";
+    314 SCHED_SETATTR: wait [scheduling::sched_setattr] (tid, attr, flags), partly: "no SCHED_DEADLINE, no hints of utilisation";
+    315 SCHED_GETATTR: wait [scheduling::sched_getattr] (tid, attr, size, flags);
     316 RENAMEAT2: wait [path::renameat2] (old_folder, old, new_folder, new, flags), partly: "no RENAME_WHITEOUT";
     317 SECCOMP: refused ENOSYS "filters come later";
     318 GETRANDOM: wait [system::getrandom] (buffer, len, flags);

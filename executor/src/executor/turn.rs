@@ -18,9 +18,9 @@ use crate::{
     atomic::{Ordering, spin_loop},
     cpu::{Cpu, Mode},
     machine::Machine,
-    run_queue::{Chosen, GRANULARITY, INTERRUPTION, REAL_TIME_LOOK, REAL_TIME_TURN, SPREAD_AFTER},
+    run_queue::{Chosen, GRANULARITY, REAL_TIME_LOOK, REAL_TIME_TURN, SPREAD_AFTER},
     sync::assert_no_lock_held,
-    task::{Class, Dead, Facts, Outcome, Runnable},
+    task::{Class, Dead, Facts, Outcome, Runnable, TaskRef},
     time::{Instant, fire},
 };
 
@@ -96,38 +96,18 @@ impl<M: Machine> Shared<M> {
         }
     }
 
-    /// The task being polled on this CPU has a slice from `now` on.
+    /// The task being polled on this CPU has a slice from `now` on; a short one if another CPU could take over who waits.
     pub(super) fn begin_slice(&self, cpu: &Cpu, now: Instant) {
-        match self.slice(cpu, now) {
-            Some(length) => {
-                let end = now + Duration::from_nanos(length);
-                cpu.slice_end.store(end.as_nanos(), Ordering::Relaxed);
-                self.arm(cpu, end);
-            }
-            None => cpu.reschedule.store(true, Ordering::Relaxed),
-        }
-    }
-
-    /// For how many nanoseconds the task being polled may go on while another one waits; `None`: it is over at once.
-    fn slice(&self, cpu: &Cpu, now: Instant) -> Option<u64> {
-        let time = |facts: &Facts| facts.virtual_runtime.load(Ordering::Relaxed);
-        let (weight, time) = match cpu.current.with(|task| (task.class(), time(task.facts()))) {
-            Some((Class::RealTime { takes_turns: true, .. }, _)) => return Some(REAL_TIME_TURN),
-            Some((Class::RealTime { .. }, _)) => return Some(REAL_TIME_LOOK),
-            Some((Class::User { weight } | Class::Batch { weight }, time)) => (weight, time),
-            Some((Class::Driver, _)) | None => return Some(GRANULARITY),
+        // A driver task has none, and leaves its rank to a user task that is spared.
+        let is_real_time = (Class::SHARING + 1..Class::DRIVING).contains(&cpu.rank.load(Ordering::Relaxed));
+        let length = match () {
+            () if is_real_time => real_time_slice(cpu),
+            () if self.has_idle_cpu() => SPREAD_AFTER,
+            () => GRANULARITY,
         };
-        if self.has_idle_cpu() {
-            // It could take over who waits.
-            return Some(SPREAD_AFTER);
-        }
-        if !cpu.inbox.is_empty() {
-            // Who came from elsewhere is to be looked at, too.
-            drop(cpu.queue());
-        }
-        let ran = now.as_nanos().saturating_sub(cpu.began.load(Ordering::Relaxed));
-        let time = time.saturating_add(virtual_time(ran, weight));
-        (time.saturating_sub(cpu.inbox.first_time()) <= INTERRUPTION).then_some(GRANULARITY)
+        let end = now + Duration::from_nanos(length);
+        cpu.slice_end.store(end.as_nanos(), Ordering::Relaxed);
+        self.arm(cpu, end);
     }
 
     fn choose(&self, index: usize) -> Option<Chosen> {
@@ -199,7 +179,6 @@ impl<M: Machine> Shared<M> {
             0 => self.machine.now().as_nanos(),
             stamp => stamp,
         };
-        cpu.began.store(begin, Ordering::Relaxed);
         if is_spared {
             self.begin_slice(cpu, Instant::from_nanos(begin));
         }
@@ -304,6 +283,15 @@ fn account(cpu: &Cpu, facts: &Facts, took: u64) {
     }
     if took > LONG_POLL && !cpu.was_in_user_mode.load(Ordering::Relaxed) {
         report_long_poll(cpu, facts, took);
+    }
+}
+
+/// For how many nanoseconds a real-time task runs before it is looked who goes next.
+#[cold]
+fn real_time_slice(cpu: &Cpu) -> u64 {
+    match cpu.current.with(TaskRef::class) {
+        Some(Class::RealTime { takes_turns: true, .. }) => REAL_TIME_TURN.as_nanos() as u64,
+        _ => REAL_TIME_LOOK,
     }
 }
 

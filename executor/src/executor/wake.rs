@@ -9,8 +9,8 @@ use crate::{
     cpu::Mode,
     list::{Heap, Home},
     machine::Machine,
-    run_queue::rescale,
-    task::{Class, Dead, Facts, Runnable, Schedule},
+    run_queue::{INTERRUPTION, rescale},
+    task::{Class, Dead, Facts, Runnable, Schedule, TaskRef},
     time::{Clock, Instant, Timer},
 };
 
@@ -33,11 +33,17 @@ impl<M: Machine> Shared<M> {
         self.come_to(index, &task);
         match if index == here { cpu.try_queue_to_push() } else { None } {
             Some(mut queue) => {
-                // Woken by the task that runs here: its data is warm, it may go next.
-                if origin == Origin::Wake && cpu.current.with(|_| ()).is_some() {
-                    queue.push_next(task);
-                } else {
-                    queue.push(task);
+                // Relaxed: read on the CPU that writes it, or a hint.
+                let time_of = |task: &TaskRef| task.facts().virtual_runtime.load(Ordering::Relaxed);
+                let current = if origin == Origin::Wake { cpu.current.with(time_of) } else { None };
+                match current {
+                    // Woken by the task that runs here: its data is warm, it may go next.
+                    Some(current) => {
+                        if queue.push_next(task).saturating_add(INTERRUPTION) < current {
+                            cpu.reschedule.store(true, Ordering::Relaxed);
+                        }
+                    }
+                    None => queue.push(task),
                 }
             }
             None => cpu.inbox.push(task),
