@@ -15,7 +15,7 @@ use fs::mount::Superblock;
 use fs::{At, BoxFuture, Credentials, FileSystem, Inode, Path, WalkFlags};
 
 use crate::devices;
-use crate::mm::FRAMES;
+use crate::mm::{self, FRAMES};
 use crate::process::RunningThread;
 
 /// What mount(2) is given for a new file system.
@@ -75,8 +75,14 @@ fn size(text: &[u8]) -> Option<u64> {
     core::str::from_utf8(digits).ok()?.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// What a tmpfs may hold for which nothing else was said, as on Linux.
+fn half_of_memory() -> tmpfs::Limits {
+    let pages = mm::frames::total() as u64 / 2;
+    tmpfs::Limits { pages, inodes: pages }
+}
+
 async fn make_tmpfs(request: &MountRequest<'_>) -> Result<Arc<Superblock>> {
-    let mut limits = tmpfs::Limits::NONE;
+    let mut limits = half_of_memory();
     let mut mode = 0o1777;
     for option in request.options.split(|byte| *byte == b',').filter(|option| !option.is_empty()) {
         let mut parts = option.splitn(2, |byte| *byte == b'=');
@@ -156,7 +162,7 @@ pub fn initial(archive: Option<crate::mm::Initrd>) -> BoxFuture<'static, Result<
 }
 
 async fn unpack(archive: Option<crate::mm::Initrd>) -> Result<Arc<dyn FileSystem>> {
-    let root = tmpfs::Tmpfs::named("rootfs", &FRAMES, tmpfs::Limits::NONE, 0o755);
+    let root = tmpfs::Tmpfs::named("rootfs", &FRAMES, half_of_memory(), 0o755);
     if let Some(archive) = archive {
         tmpfs::initramfs::unpack(archive.bytes(), root.root()).await?;
     }

@@ -124,7 +124,15 @@ impl OpenFlags {
 
     /// Whether writing is allowed.
     pub fn can_write(self) -> bool {
-        !self.contains(OpenFlags::PATH) && self.intersects(OpenFlags::WRONLY | OpenFlags::RDWR)
+        !self.contains(OpenFlags::PATH)
+            && self.intersects(OpenFlags::WRONLY | OpenFlags::RDWR)
+            && !self.is_for_control_only()
+    }
+
+    /// Whether both bits of the access mode are set: as on Linux, the file may then be neither read nor written, but who opens it
+    /// must be allowed to do both.
+    pub fn is_for_control_only(self) -> bool {
+        self.contains(OpenFlags::WRONLY | OpenFlags::RDWR)
     }
 }
 

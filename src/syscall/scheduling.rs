@@ -189,10 +189,10 @@ pub async fn sched_setattr(thread: &mut RunningThread, tid: i32, attr: UserPtr<u
     let target = thread_or_self(thread, tid)?;
     let present = target.scheduling.get();
     let mut wanted = Scheduling { is_reset_on_fork: has(general::SCHED_FLAG_RESET_ON_FORK), ..present };
-    if !has(general::SCHED_FLAG_KEEP_POLICY) {
-        wanted.policy = Policy::of_number(policy)?;
-    }
+    let policy = if has(general::SCHED_FLAG_KEEP_POLICY) { present.policy } else { Policy::of_number(policy)? };
+    // As on Linux, the policy goes with the parameters.
     if !has(general::SCHED_FLAG_KEEP_PARAMS) {
+        wanted.policy = policy;
         wanted.priority = u8::try_from(priority).map_err(|_| Errno::EINVAL)?;
         if !wanted.policy.is_real_time() {
             wanted.nice = bounded(nice);

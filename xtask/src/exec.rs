@@ -4,13 +4,13 @@
 
 use crate::guest::{Failure, Guest, Lost};
 use crate::machine::Options;
-use crate::terminal;
+use crate::{progress, terminal};
 use anyhow::Result;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
-use user_programs::protocol::Command;
+use user_programs::protocol::{Command, End};
 
 /// Exit status: the kernel panicked.
 pub const PANIC: u8 = 240;
@@ -50,6 +50,11 @@ pub fn run(options: &Options, arguments: &[OsString], on_terminal: bool) -> Resu
     let end = guest.carry(&command, &mut io::stdout().lock(), &mut io::stderr().lock())?;
     guest.stop();
     drop(saved);
+    if let End::NotStarted(errno) = end {
+        let program = arguments.first().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let why = io::Error::from_raw_os_error(errno.cast_signed());
+        progress::note(&format!("{program} cannot be started there: {why}"));
+    }
     Ok(ExitCode::from(end.shell_status()))
 }
 

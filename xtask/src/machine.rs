@@ -82,7 +82,7 @@ pub struct Options {
     /// Debian packages added to the debian root
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', global = true)]
     pub packages: Vec<String>,
-    /// Attach a disk image (after the root disk, if there is one); it is written
+    /// Attach a disk image (after the root disk, if there is one); a kernel that writes to disks changes it
     #[arg(long, value_name = "FILE[,virtio]", global = true)]
     pub disk: Vec<OsString>,
     /// The kernel: rouse, linux (Debian's, unpacked and not installed), or a file

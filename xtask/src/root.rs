@@ -45,7 +45,8 @@ pub struct Addition {
 }
 
 impl Addition {
-    /// Reads `HOST[=GUEST]`; without GUEST a program goes to `/bin` and anything else keeps its place.
+    /// Reads `HOST[=GUEST]`. Without GUEST, what has an absolute path keeps it, if that is a place which the guest leaves as it is;
+    /// else a file goes to `/bin`, and a folder to `/`.
     pub fn parse(text: &OsStr) -> Self {
         let bytes = text.as_bytes();
         if let Some(equals) = bytes.iter().position(|&byte| byte == b'=') {
@@ -54,8 +55,13 @@ impl Addition {
         }
         let host = PathBuf::from(text);
         let name = host.file_name().unwrap_or(OsStr::new("added")).as_bytes();
-        let guest = if host.is_absolute() { bytes.to_vec() } else { [b"/bin/", name].concat() };
-        let guest = if host.is_dir() && !host.is_absolute() { [b"/", name].concat() } else { guest };
+        // The guest mounts file systems over these.
+        let is_hidden = ["/dev", "/proc", "/run", "/sys", "/tmp"].iter().any(|place| host.starts_with(place));
+        let guest = match () {
+            () if host.is_absolute() && !is_hidden => bytes.to_vec(),
+            () if host.is_dir() => [b"/", name].concat(),
+            () => [b"/bin/", name].concat(),
+        };
         Self { host, guest }
     }
 }
@@ -306,6 +312,8 @@ mod tests {
         assert_eq!(parse("a/b=/c"), Addition { host: "a/b".into(), guest: b"/c".to_vec() });
         assert_eq!(parse("a/tool").guest, b"/bin/tool");
         assert_eq!(parse("/usr/bin/perl").guest, b"/usr/bin/perl");
+        assert_eq!(parse("/tmp/tool").guest, b"/bin/tool");
+        assert_eq!(parse("/tmp").guest, b"/tmp", "a folder");
     }
 
     #[test]

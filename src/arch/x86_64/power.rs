@@ -9,6 +9,7 @@ use core::arch::asm;
 use super::acpi::{Register, platform};
 use super::boot_paging::map_device;
 use super::instructions::{disable_interrupts, halt as hlt, inb, inw, outb, outl, outw};
+use super::serial_emergency;
 
 /// QEMU's `isa-debug-exit` device as xtask sets it up.
 const DEBUG_EXIT: u16 = 0xf4;
@@ -41,9 +42,10 @@ pub fn off() -> ! {
     halt()
 }
 
-/// Restarts the machine.
+/// Restarts the machine, and says so on the serial port: whoever watches cannot tell it from being switched off.
 pub fn reboot() -> ! {
     disable_interrupts();
+    serial_emergency::write(b"reboot: Restarting system\n");
     if let Some((register, value)) = platform().reset {
         write8(register, value);
         pause();

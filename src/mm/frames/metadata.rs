@@ -28,7 +28,7 @@ pub struct Metadata {
     pub references: AtomicU32,
     /// A [`State`].
     pub state: AtomicU8,
-    /// Free block: log2 of its frames. Slab: its size class.
+    /// Free block, slab: log2 of its frames.
     pub order: AtomicU8,
     /// Slab: objects handed out.
     pub used: AtomicU16,

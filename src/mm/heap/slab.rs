@@ -23,6 +23,7 @@ use crate::mm::rank;
 /// How many size classes there are: eight in steps of 16 up to 128, then four to each doubling up to 4096.
 pub const CLASSES: usize = 28;
 const LARGEST: usize = 4096;
+const _: () = assert!(LARGEST <= FRAME_SIZE, "an object of any class fits in one frame");
 /// "No further free object", as an offset.
 const NONE: u32 = u32::MAX;
 
@@ -92,18 +93,15 @@ const BATCHES: [u8; CLASSES] = {
     batches
 };
 
-/// Frames in one slab: so that at least eight objects fit, and little is left over.
-const fn slab_frames(class: usize) -> usize {
+/// The binary logarithm of the frames in one slab: so that at least eight objects fit, and little is left over. While memory is in
+/// pieces, slabs are smaller.
+const fn slab_order(class: usize) -> u8 {
     match size_of_class(class) {
-        0..=512 => 1,
-        513..=1024 => 2,
-        1025..=2048 => 4,
-        _ => 8,
+        0..=512 => 0,
+        513..=1024 => 1,
+        1025..=2048 => 2,
+        _ => 3,
     }
-}
-
-const fn objects(class: usize) -> usize {
-    slab_frames(class) * FRAME_SIZE / size_of_class(class)
 }
 
 /// Takes up to a batch of objects: their list, and how many; null when there is no memory.
@@ -155,8 +153,7 @@ pub unsafe fn give_batch(class: usize, mut head: *mut Object) -> *mut Object {
         if slab.used() == 0 {
             if slabs.empty > 0 {
                 slabs.unlink(&slab);
-                HELD.fetch_sub(slab_frames(class), Relaxed);
-                slab.free(slab_frames(class));
+                slab.free();
             } else {
                 slabs.empty += 1;
             }
@@ -166,10 +163,15 @@ pub unsafe fn give_batch(class: usize, mut head: *mut Object) -> *mut Object {
 }
 
 impl Class {
-    /// Makes a new slab, all of it free.
+    /// Makes a new slab, all of it free. An object of any class fits in one frame: what is left of the memory may be frames that lie
+    /// apart, and must do.
     fn grow(&mut self, class: usize) -> bool {
-        let count = slab_frames(class);
-        let Some(physical) = frames::allocate_contiguous(count) else { return false };
+        let found = (0..=slab_order(class)).rev().find_map(|order| {
+            let physical = frames::allocate_contiguous(1 << order)?;
+            Some((order, physical))
+        });
+        let Some((order, physical)) = found else { return false };
+        let count = 1 << order;
         let number = (physical / FRAME_SIZE as u64) as u32;
         for index in 0..count {
             // SAFETY: just allocated, and not shared with anyone.
@@ -178,11 +180,12 @@ impl Class {
             metadata.next.store(number, Relaxed);
         }
         let slab = Slab::at(number);
-        slab.metadata.order.store(class as u8, Relaxed);
+        slab.metadata.order.store(order, Relaxed);
         slab.metadata.used.store(0, Relaxed);
         slab.set_free(NONE);
-        for index in (0..objects(class)).rev() {
-            slab.thread(index * size_of_class(class));
+        let size = size_of_class(class);
+        for index in (0..count * FRAME_SIZE / size).rev() {
+            slab.thread(index * size);
         }
         HELD.fetch_add(count, Relaxed);
         self.empty += 1;
@@ -278,7 +281,10 @@ impl Slab {
         self.metadata.used.store(self.used() - 1, Relaxed);
     }
 
-    fn free(self, count: usize) {
+    /// Gives its frames back.
+    fn free(self) {
+        let count = 1 << self.metadata.order.load(Relaxed);
+        HELD.fetch_sub(count, Relaxed);
         for index in 0..count {
             // SAFETY: the slab's own frames.
             let metadata = unsafe { frames::metadata((self.number as usize + index) as u64 * FRAME_SIZE as u64) };

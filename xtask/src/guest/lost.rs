@@ -37,7 +37,8 @@ impl fmt::Display for Lost {
             Failure::PoweredOff => "the machine was switched off before the program ended",
             Failure::Machine => "the machine failed",
         };
-        write!(f, "{what}; the kernel's last lines:\n{}", self.log)
+        f.write_str(what)?;
+        if self.log.trim().is_empty() { Ok(()) } else { write!(f, "; the kernel's last lines:\n{}", self.log) }
     }
 }
 
@@ -79,6 +80,7 @@ mod tests {
     #[test]
     fn each_end_of_a_machine_has_its_own_name() {
         assert_eq!(classify(exited(0), "", ""), Failure::PoweredOff);
+        assert_eq!(classify(exited(0), "reboot: Restarting system\n", ""), Failure::Reset);
         assert_eq!(classify(exited(0), "", "CPU Reset\nTriple fault\n"), Failure::Reset);
         assert_eq!(classify(exited(0), "Kernel panic - not syncing: x", ""), Failure::Panic);
         assert_eq!(classify(exited(33), "", ""), Failure::Panic);
