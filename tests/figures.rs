@@ -23,7 +23,7 @@ const WITHOUT_MEMORY: &[(&str, f64)] = &[
     ("signal-install", 494.0),
     ("signal-deliver", 3_740.0),
     ("pipe-round-trip", 12_500.0),
-    ("switch-2", 4_130.0),
+    ("switch-2", 4_390.0),
 ];
 
 /// Rows that may allocate.

@@ -197,8 +197,10 @@ fn allocate_large(layout: Layout) -> *mut u8 {
 
 #[cfg(target_os = "none")]
 fn allocate_scattered(layout: Layout, count: usize) -> *mut u8 {
-    // Not the last of the memory: what is this large can be refused, as far as callers ask with `try_reserve`.
-    let has_room = frames::free() > count + frames::reserve();
+    /// The kernel's own lists may grow by this much out of the reserve.
+    const FEW: usize = 16;
+    // Not the last of the memory: what is larger can be refused, as far as callers ask with `try_reserve`.
+    let has_room = count <= FEW || frames::free() > count + frames::reserve();
     if layout.align() <= FRAME_SIZE && has_room { vmap::allocate(count) } else { null_mut() }
 }
 

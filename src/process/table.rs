@@ -230,8 +230,12 @@ impl ProcessTable {
 
     /// The processes of a group.
     pub fn group(&self, group: i32) -> Vec<Arc<Process>> {
+        self.members(group).cloned().collect()
+    }
+
+    fn members(&self, group: i32) -> impl Iterator<Item = &Arc<Process>> {
         let members = self.entries.get(&group).map(|entry| entry.group_members.as_slice()).unwrap_or_default();
-        members.iter().filter_map(|pid| self.process(*pid)).collect()
+        members.iter().filter_map(|pid| self.entries.get(pid)?.process.as_ref())
     }
 
     /// Whether a group of that number exists.
@@ -282,10 +286,10 @@ impl ProcessTable {
     /// Whether a group is orphaned: no member has a parent in the same session but outside the group (setpgid(2)). Terminals do
     /// not stop orphaned groups, for nobody could let them go on. `leaving` is taken as gone already.
     pub fn is_orphaned(&self, group: i32, leaving: Option<i32>) -> bool {
-        !self.group(group).iter().any(|member| {
+        !self.members(group).any(|member| {
             Some(member.pid) != leaving
                 && !member.is_zombie()
-                && self.process(member.parent()).is_some_and(|parent| {
+                && self.entries.get(&member.parent()).and_then(|entry| entry.process.as_ref()).is_some_and(|parent| {
                     parent.session() == member.session() && parent.group() != group && Some(parent.pid) != leaving
                 })
         })
