@@ -16,7 +16,7 @@ use core::time::Duration;
 use super::{Shared, wake::Origin};
 use crate::{
     atomic::{AtomicU64, Ordering, spin_loop},
-    cpu::{Cpu, Mode},
+    cpu::{Cpu, Demands, Mode},
     machine::Machine,
     run_queue::{Chosen, GRANULARITY, SPREAD_AFTER},
     sync::assert_no_lock_held,
@@ -32,13 +32,11 @@ impl<M: Machine> Shared<M> {
     pub(super) fn turn(&self, index: usize) -> bool {
         let cpu = &self.cpus[index];
         self.free_dead(cpu);
-        if cpu.alarm_due.load(Ordering::Relaxed) {
+        if cpu.demands.has(Demands::ALARM) {
             self.fire_timers(cpu);
         }
-        if cpu.reschedule.load(Ordering::Relaxed) {
-            // SeqCst, and a read-modify-write: taken back before looking, so that a request that comes later stays.
-            cpu.reschedule.swap(false, Ordering::SeqCst);
-        }
+        // Taken back before looking, so that a request that comes later stays.
+        cpu.demands.take(Demands::RESCHEDULE);
         let mut was_in_use = false;
         let Some(chosen) = self.choose(index).or_else(|| self.steal(index, &mut was_in_use)) else {
             cpu.stamp.store(0, Ordering::Relaxed);
@@ -66,8 +64,8 @@ impl<M: Machine> Shared<M> {
 
     /// Wakes whom the time has come for, and sets the alarm for the next. Says whether somebody was woken.
     fn fire_timers(&self, cpu: &Cpu) -> bool {
-        // Acquire: pairs with the Release of whoever asked for this. Taken back before looking, so that no ring is missed.
-        let has_rung = cpu.alarm_due.swap(false, Ordering::Acquire);
+        // Taken back before looking, so that no ring is missed.
+        let has_rung = cpu.demands.take(Demands::ALARM);
         if has_rung {
             cpu.armed.store(u64::MAX, Ordering::Relaxed);
         }
@@ -77,7 +75,7 @@ impl<M: Machine> Shared<M> {
         let first = if is_due { fire(&cpu.timers, now) } else { Some(Instant::from_nanos(first)) };
         match first {
             // More are due than one turn wakes: drivers go first, then the rest.
-            Some(first) if first <= now => cpu.alarm_due.store(true, Ordering::Relaxed),
+            Some(first) if first <= now => cpu.demands.set(Demands::ALARM),
             Some(first) => self.arm(cpu, first),
             None => {}
         }
@@ -164,6 +162,12 @@ impl<M: Machine> Shared<M> {
         task.facts().cpu.store(index, Ordering::Relaxed);
         task.facts().polls.add(1);
         cpu.count.polls.add(1);
+
+        // Nobody says again that he waits.
+        cpu.demands.take(Demands::COMPANY);
+        if cpu.has_waiting() {
+            cpu.demands.set(Demands::COMPANY);
+        }
 
         let begin = match cpu.stamp.load(Ordering::Relaxed) {
             0 => self.machine.now().as_nanos(),
