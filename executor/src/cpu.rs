@@ -87,14 +87,49 @@ impl Status {
     }
 }
 
+/// What a CPU is to look at, a bit each: all that it asks before it enters user mode is whether there is any.
+///
+/// Who sets a bit has done before what it is about; who takes it back looks afterwards.
+#[derive(Debug, Default)]
+pub(crate) struct Demands(AtomicU8);
+
+impl Demands {
+    /// The task being polled must leave user mode, so that another one can be chosen.
+    pub(crate) const RESCHEDULE: u8 = 1;
+    /// The alarm went off, or another CPU has put a timer here: look at the timers.
+    pub(crate) const ALARM: u8 = 2;
+    /// Somebody has begun to wait for this CPU since the task being polled was last told.
+    pub(crate) const COMPANY: u8 = 4;
+
+    #[inline]
+    pub(crate) fn set(&self, bit: u8) {
+        // Release: pairs with the Acquire below. SeqCst, since a bit that is set in vain costs less than to prove that less will do.
+        self.0.fetch_or(bit, Ordering::SeqCst);
+    }
+
+    /// Takes a bit back; says whether it was set.
+    #[inline]
+    pub(crate) fn take(&self, bit: u8) -> bool {
+        // A read-modify-write: what was set after the look that follows stays set.
+        self.has(bit) && self.0.fetch_and(!bit, Ordering::SeqCst) & bit != 0
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, bits: u8) -> bool {
+        self.any() & bits != 0
+    }
+
+    #[inline]
+    pub(crate) fn any(&self) -> u8 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// One CPU. A cache line pair of its own, so that CPUs do not slow each other down by being neighbours.
 #[repr(align(128))]
 pub(crate) struct Cpu {
     pub(crate) status: Status,
-    /// The task being polled must leave user mode, so that another one can be chosen.
-    pub(crate) reschedule: AtomicBool,
-    /// The alarm went off, or another CPU has put a timer here: look at the timers.
-    pub(crate) alarm_due: AtomicBool,
+    pub(crate) demands: Demands,
     /// `run` or `run_until_idle` is under way.
     pub(crate) is_driven: AtomicBool,
     /// The task being polled runs although driver tasks wait, because its like have waited for too long.
@@ -125,8 +160,7 @@ impl Cpu {
     pub(crate) fn new(cpus: usize, shuffle: Option<NonZeroU64>) -> Self {
         Self {
             status: Status::default(),
-            reschedule: AtomicBool::new(false),
-            alarm_due: AtomicBool::new(false),
+            demands: Demands::default(),
             is_driven: AtomicBool::new(false),
             is_spared: AtomicBool::new(false),
             was_in_user_mode: AtomicBool::new(false),
@@ -170,8 +204,7 @@ impl Cpu {
     /// Whether this CPU has nothing at all to do.
     #[inline]
     pub(crate) fn has_nothing_to_do(&self) -> bool {
-        // Acquire: pairs with the Release of whoever set it.
-        !self.has_waiting() && !self.alarm_due.load(Ordering::Acquire) && self.dead.is_empty()
+        !self.has_waiting() && !self.demands.has(Demands::ALARM) && self.dead.is_empty()
     }
 }
 

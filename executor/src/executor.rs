@@ -18,12 +18,12 @@ mod wake;
 use alloc::{boxed::Box, vec::Vec};
 use core::{future::Future, num::NonZeroU64, task::Poll};
 
-pub use user_mode::UserVisit;
+pub use user_mode::{UserMode, UserVisit};
 
 use self::{turn::Driver, wake::Origin};
 use crate::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
-    cpu::Cpu,
+    cpu::{Cpu, Demands},
     join::{JoinHandle, join_slot},
     machine::Machine,
     statistics::CpuStatistics,
@@ -182,7 +182,7 @@ impl<M: Machine> Executor<M> {
     #[must_use]
     pub fn should_yield(self) -> bool {
         let cpu = self.0.here();
-        cpu.reschedule.load(Ordering::Relaxed) || !cpu.has_nothing_to_do()
+        cpu.demands.has(Demands::RESCHEDULE) || !cpu.has_nothing_to_do()
     }
 
     /// Shows all tasks to `look`, oldest first. Tasks that come or go meanwhile may be shown, or not.
@@ -240,12 +240,13 @@ impl<M: Machine> Executor<M> {
 
     /// The alarm of this CPU rang. For its interrupt handler, and for nobody else.
     pub fn alarm(self) {
-        // Release: pairs with the Acquire in `Cpu::has_nothing_to_do`. The timers themselves are looked at between two polls.
-        self.0.here().alarm_due.store(true, Ordering::Release);
+        // The timers themselves are looked at between two polls.
+        self.0.here().demands.set(Demands::ALARM);
     }
 }
 
 impl<M: Machine> Shared<M> {
+    #[inline]
     fn here(&self) -> &Cpu {
         &self.cpus[self.machine.current_cpu()]
     }

@@ -75,7 +75,7 @@
 //! | wait for several things | `futures_util::{select_biased!, join!, future::select, …}`: every wait here may be dropped half-way |
 //! | give way | [`yield_now`] |
 //! | name a task, wake it | [`TaskRef`] |
-//! | run user code | [`Executor::in_user_mode`], [`Executor::should_leave_user`], [`Executor::acknowledge_kick`] |
+//! | run user code | [`Executor::user_mode`], [`Executor::should_leave_user`], [`Executor::acknowledge_kick`] |
 //! | test all of it | [`testing`]: a clock turned by hand, seeded schedules, dropping a future at every await |
 //!
 //! What an interrupt handler may call: [`TaskRef::wake`], `Waker::wake`, [`sync::Event::notify`], [`Executor::alarm`]. They take no
@@ -118,7 +118,7 @@ pub mod time;
 
 pub use core::time::Duration;
 
-pub use executor::{Executor, UserVisit, yield_now};
+pub use executor::{Executor, UserMode, UserVisit, yield_now};
 pub use join::JoinHandle;
 pub use machine::Machine;
 pub use run_queue::{REAL_TIME_TURN, SLICE};

@@ -19,7 +19,7 @@ const STEP: Duration = Duration::from_micros(if cfg!(miri) { 1_000 } else { 100 
 /// Computes in user mode until `end`, and comes back when it is told to; at each step of the clock `interrupt` happens.
 async fn compute(executor: Executor<HandMachine>, end: Instant, interrupt: impl Fn() + Send) {
     while executor.now() < end {
-        executor.in_user_mode(|visit| {
+        executor.user_mode().visit(|visit| {
             while !visit.must_end() && executor.now() < end {
                 executor.machine().turn_clock(STEP);
                 interrupt();
@@ -237,7 +237,11 @@ fn whole_slices(bench: Bench, end: Instant) -> TaskRef {
     let executor = bench.executor();
     bench.spawn(async move {
         while executor.now() < end {
-            executor.in_user_mode(|_| executor.machine().turn_clock(Duration::from_millis(4)));
+            executor.user_mode().visit(|visit| {
+                // It is asked whether it may go, as by everybody who enters user mode.
+                let _ = visit.must_end();
+                executor.machine().turn_clock(Duration::from_millis(4));
+            });
             let _ = executor.acknowledge_kick();
             yield_now().await;
         }

@@ -94,7 +94,7 @@ fn a_thread_in_user_mode_hears_a_signal() {
         let (pending, over) = (Arc::clone(&signal), Arc::clone(&is_over));
         let target = spawn_on_0(executor, async move {
             while !pending.load(Ordering::Relaxed) {
-                executor.in_user_mode(|visit| {
+                executor.user_mode().visit(|visit| {
                     if !visit.must_end() {
                         executor.machine().0[0].wait();
                     }

@@ -22,7 +22,7 @@ const STEP: Duration = Duration::from_micros(if cfg!(miri) { 1_000 } else { 100 
 /// `interrupt` is what happens at each step of the clock while it is there.
 async fn compute(executor: Executor<HandMachine>, end: Instant, interrupt: impl Fn() + Send) {
     while executor.now() < end {
-        executor.in_user_mode(|visit| {
+        executor.user_mode().visit(|visit| {
             while !visit.must_end() && executor.now() < end {
                 executor.machine().turn_clock(STEP);
                 interrupt();

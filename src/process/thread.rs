@@ -53,7 +53,7 @@ pub async fn run(mut thread: Box<RunningThread>) {
     while thread.is_undisturbed() || thread.deliver_signals().await.is_alive() {
         match thread.enter_user() {
             None => {} // a system call that could be answered at once
-            Some(Trap::Syscall(call)) => thread.answer(call).await,
+            Some(Trap::Syscall) => thread.answer().await,
             Some(Trap::PageFault(fault)) => thread.fault_in(fault).await,
             Some(Trap::Tick | Trap::Kick) => thread.give_way().await, // and then look whether a signal has come
             Some(Trap::Error(exception)) => thread.raise(exception),
@@ -361,24 +361,31 @@ impl RunningThread {
 
 /// Crossing into user mode and back, and copying small values.
 impl RunningThread {
-    /// Leaves for ring 3 on this CPU; returns when the program has stopped, with the reason. A system call that need not wait is
-    /// answered on the spot, so that it is never moved into the thread's future: then there is no reason left.
+    /// Leaves for ring 3 on this CPU; returns when the program has stopped, with the reason. System calls that need not wait are
+    /// answered on the spot; if one of them, or somebody meanwhile, gave the thread something to look at, no reason is left.
     #[inline]
     pub fn enter_user(&mut self) -> Option<Trap> {
-        self.space.activate();
-        let executor = self.executor;
-        let trap = executor.in_user_mode(|visit| {
-            let before = arch::clock::ticks();
-            let trap = arch::enter_user(&mut self.context, || visit.must_end());
-            let user = arch::clock::ticks().wrapping_sub(before);
-            self.shared.user_ticks.store(self.shared.user_ticks.load(Ordering::Relaxed) + user, Ordering::Relaxed);
-            trap
-        });
-        match trap {
-            // Taken from the registers where they are wanted, rather than carried through all that may come back.
-            Trap::Syscall(_) if self.answer_at_once(&self.context.call()) => None,
-            Trap::Syscall(_) => Some(Trap::Syscall(self.context.call())),
-            trap => Some(trap),
+        let user_mode = self.executor.user_mode();
+        loop {
+            // A call may have looked into another program's memory.
+            self.space.activate();
+            let trap = user_mode.visit(|visit| {
+                let ticks = &self.shared.user_ticks;
+                // Relaxed: only the thread itself counts, and looks at the sum.
+                let count = |change: u64| {
+                    ticks.store(ticks.load(Ordering::Relaxed).wrapping_add(change), Ordering::Relaxed);
+                };
+                count(arch::clock::ticks().wrapping_neg());
+                let trap = arch::enter_user(&mut self.context, || visit.must_end());
+                count(arch::clock::ticks());
+                trap
+            });
+            if trap != Trap::Syscall || !self.answer_at_once() {
+                return Some(trap);
+            }
+            if !self.is_undisturbed() {
+                return None;
+            }
         }
     }
 

@@ -46,7 +46,6 @@ use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 
-use crate::arch::Call;
 use crate::process::RunningThread;
 use crate::process::thread::attention;
 
@@ -54,29 +53,31 @@ impl RunningThread {
     /// Answers a system call that need not wait, without a future: its result is in the register where the program looks for
     /// it. False: nothing has been done, and the call is one for [`answer`](Self::answer).
     #[inline]
-    pub fn answer_at_once(&mut self, call: &Call) -> bool {
-        let Some(result) = table::answer_now(self, call) else { return false };
-        self.finish(call, result);
+    pub fn answer_at_once(&mut self) -> bool {
+        let number = self.context.call_number();
+        let Some(result) = table::answer_now(self, number) else { return false };
+        self.finish(number, result);
         true
     }
 
     /// Answers a system call that may wait.
-    pub async fn answer(&mut self, call: Call) {
-        let result = table::answer(self, call).await;
-        self.finish(&call, result);
+    pub async fn answer(&mut self) {
+        let number = self.context.call_number();
+        let result = table::answer(self, number).await;
+        self.finish(number, result);
     }
 
     #[inline]
-    fn finish(&mut self, call: &Call, result: Result<usize>) {
+    fn finish(&mut self, number: usize, result: Result<usize>) {
         crate::counters::SYSTEM_CALLS.add();
         // Checked builds can show every call: `debug` on the command line.
         #[cfg(debug_assertions)]
-        log::trace!("{}: {}{:x?} = {result:x?}", self.tid(), table::name(call.number), call.args);
+        log::trace!("{}: {}{:x?} = {result:x?}", self.tid(), table::name(number), self.context.call_arguments());
         let value = match result {
             Ok(value) => value as isize,
             Err(errno) => {
                 if errno.number() >= Errno::ERESTARTSYS.number() {
-                    self.call_in_progress = Some(call.number);
+                    self.call_in_progress = Some(number);
                     self.attention.fetch_or(attention::AFTERMATH, Ordering::Relaxed);
                 }
                 errno.as_return_value()

@@ -19,7 +19,6 @@ use super::{
     process, resources, scheduling, signal, socket, socket_message, socket_option, system, thread, time, timer,
     transfer,
 };
-use crate::arch::Call;
 use crate::process::RunningThread;
 
 /// How much of a system call there is.
@@ -44,40 +43,47 @@ pub struct Row {
     pub support: Support,
 }
 
+// The arguments are read before the function is called with the thread that holds them.
 macro_rules! invoke {
-    ($thread:ident $call:ident [$($f:tt)+] ()) => { $($f)+($thread) };
-    ($thread:ident $call:ident [$($f:tt)+] ($a:ident)) => {
-        $($f)+($thread, arg($call, 0))
-    };
-    ($thread:ident $call:ident [$($f:tt)+] ($a:ident, $b:ident)) => {
-        $($f)+($thread, arg($call, 0), arg($call, 1))
-    };
-    ($thread:ident $call:ident [$($f:tt)+] ($a:ident, $b:ident, $c:ident)) => {
-        $($f)+($thread, arg($call, 0), arg($call, 1), arg($call, 2))
-    };
-    ($thread:ident $call:ident [$($f:tt)+] ($a:ident, $b:ident, $c:ident, $d:ident)) => {
-        $($f)+($thread, arg($call, 0), arg($call, 1), arg($call, 2), arg($call, 3))
-    };
-    ($thread:ident $call:ident [$($f:tt)+] ($a:ident, $b:ident, $c:ident, $d:ident, $e:ident)) => {
-        $($f)+($thread, arg($call, 0), arg($call, 1), arg($call, 2), arg($call, 3), arg($call, 4))
-    };
-    ($thread:ident $call:ident [$($f:tt)+] ($a:ident, $b:ident, $c:ident, $d:ident, $e:ident, $g:ident)) => {
-        $($f)+($thread, arg($call, 0), arg($call, 1), arg($call, 2), arg($call, 3), arg($call, 4), arg($call, 5))
-    };
+    ($thread:ident [$($f:tt)+] ()) => { $($f)+($thread) };
+    ($thread:ident [$($f:tt)+] ($a:ident)) => {{
+        let [$a, ..] = $thread.context.call_arguments();
+        $($f)+($thread, arg($a))
+    }};
+    ($thread:ident [$($f:tt)+] ($a:ident, $b:ident)) => {{
+        let [$a, $b, ..] = $thread.context.call_arguments();
+        $($f)+($thread, arg($a), arg($b))
+    }};
+    ($thread:ident [$($f:tt)+] ($a:ident, $b:ident, $c:ident)) => {{
+        let [$a, $b, $c, ..] = $thread.context.call_arguments();
+        $($f)+($thread, arg($a), arg($b), arg($c))
+    }};
+    ($thread:ident [$($f:tt)+] ($a:ident, $b:ident, $c:ident, $d:ident)) => {{
+        let [$a, $b, $c, $d, ..] = $thread.context.call_arguments();
+        $($f)+($thread, arg($a), arg($b), arg($c), arg($d))
+    }};
+    ($thread:ident [$($f:tt)+] ($a:ident, $b:ident, $c:ident, $d:ident, $e:ident)) => {{
+        let [$a, $b, $c, $d, $e, _] = $thread.context.call_arguments();
+        $($f)+($thread, arg($a), arg($b), arg($c), arg($d), arg($e))
+    }};
+    ($thread:ident [$($f:tt)+] ($a:ident, $b:ident, $c:ident, $d:ident, $e:ident, $g:ident)) => {{
+        let [$a, $b, $c, $d, $e, $g] = $thread.context.call_arguments();
+        $($f)+($thread, arg($a), arg($b), arg($c), arg($d), arg($e), arg($g))
+    }};
 }
 
 macro_rules! answer_now {
-    ($thread:ident $call:ident now [$($f:tt)+] $args:tt) => { Some(invoke!($thread $call [$($f)+] $args)) };
-    ($thread:ident $call:ident try [$($f:tt)+] or [$($g:tt)+] $args:tt) => { invoke!($thread $call [$($f)+] $args) };
-    ($thread:ident $call:ident wait [$($g:tt)+] $args:tt) => { None };
-    ($thread:ident $call:ident refused $errno:ident) => { None };
+    ($thread:ident now [$($f:tt)+] $args:tt) => { Some(invoke!($thread [$($f)+] $args)) };
+    ($thread:ident try [$($f:tt)+] or [$($g:tt)+] $args:tt) => { invoke!($thread [$($f)+] $args) };
+    ($thread:ident wait [$($g:tt)+] $args:tt) => { None };
+    ($thread:ident refused $errno:ident) => { None };
 }
 
 macro_rules! answer {
-    ($thread:ident $call:ident now [$($f:tt)+] $args:tt) => { Err(Errno::ENOSYS) };
-    ($thread:ident $call:ident try [$($f:tt)+] or [$($g:tt)+] $args:tt) => { invoke!($thread $call [$($g)+] $args).await };
-    ($thread:ident $call:ident wait [$($g:tt)+] $args:tt) => { invoke!($thread $call [$($g)+] $args).await };
-    ($thread:ident $call:ident refused $errno:ident) => { Err(Errno::$errno) };
+    ($thread:ident now [$($f:tt)+] $args:tt) => { Err(Errno::ENOSYS) };
+    ($thread:ident try [$($f:tt)+] or [$($g:tt)+] $args:tt) => { invoke!($thread [$($g)+] $args).await };
+    ($thread:ident wait [$($g:tt)+] $args:tt) => { invoke!($thread [$($g)+] $args).await };
+    ($thread:ident refused $errno:ident) => { Err(Errno::$errno) };
 }
 
 macro_rules! table {
@@ -97,18 +103,17 @@ macro_rules! table {
 
         /// Answers what can be answered without waiting.
         #[inline]
-        pub fn answer_now(thread: &mut RunningThread, call: &Call) -> Option<Result<usize>> {
-            match call.number {
-                $($number => answer_now!(thread call $kind $([$($f)+] $(or [$($g)+])? ($($a),*))? $($errno)?),)*
+        pub fn answer_now(thread: &mut RunningThread, number: usize) -> Option<Result<usize>> {
+            match number {
+                $($number => answer_now!(thread $kind $([$($f)+] $(or [$($g)+])? ($($a),*))? $($errno)?),)*
                 _ => None,
             }
         }
 
         /// Answers what may have to wait.
-        pub async fn answer(thread: &mut RunningThread, call: Call) -> Result<usize> {
-            let call = &call;
-            match call.number {
-                $($number => answer!(thread call $kind $([$($f)+] $(or [$($g)+])? ($($a),*))? $($errno)?),)*
+        pub async fn answer(thread: &mut RunningThread, number: usize) -> Result<usize> {
+            match number {
+                $($number => answer!(thread $kind $([$($f)+] $(or [$($g)+])? ($($a),*))? $($errno)?),)*
                 number => unknown(thread, number),
             }
         }
@@ -128,8 +133,8 @@ macro_rules! row_support {
 }
 
 #[inline(always)]
-fn arg<T: FromRegister>(call: &Call, index: usize) -> T {
-    T::from_register(call.args[index])
+fn arg<T: FromRegister>(register: usize) -> T {
+    T::from_register(register)
 }
 
 /// The name of a number, such as `READ`; `?` for one that there is not.

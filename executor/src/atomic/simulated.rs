@@ -129,7 +129,7 @@ macro_rules! simulated {
 }
 
 simulated!(AtomicBool, bool, u64::from, |bits: u64| bits != 0, [swap]);
-simulated!(AtomicU8, u8, u64::from, |bits: u64| bits as u8, [swap]);
+simulated!(AtomicU8, u8, u64::from, |bits: u64| bits as u8, [swap, fetch_or, fetch_and]);
 simulated!(AtomicU32, u32, u64::from, |bits: u64| bits as u32, [swap, fetch_add]);
 simulated!(AtomicU64, u64, |value: u64| value, |bits: u64| bits, [swap, fetch_add, fetch_or, fetch_and]);
 simulated!(

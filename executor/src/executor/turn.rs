@@ -16,7 +16,7 @@ use core::time::Duration;
 use super::{Shared, wake::Origin};
 use crate::{
     atomic::{Ordering, spin_loop},
-    cpu::{Cpu, Mode},
+    cpu::{Cpu, Demands, Mode},
     machine::Machine,
     run_queue::{Chosen, GRANULARITY, REAL_TIME_LOOK, REAL_TIME_TURN, SPREAD_AFTER},
     sync::assert_no_lock_held,
@@ -34,13 +34,11 @@ impl<M: Machine> Shared<M> {
     pub(super) fn turn(&self, index: usize) -> bool {
         let cpu = &self.cpus[index];
         self.free_dead(cpu);
-        if cpu.alarm_due.load(Ordering::Relaxed) {
+        if cpu.demands.has(Demands::ALARM) {
             self.fire_timers(cpu);
         }
-        if cpu.reschedule.load(Ordering::Relaxed) {
-            // SeqCst, and a read-modify-write: taken back before looking, so that a request that comes later stays.
-            cpu.reschedule.swap(false, Ordering::SeqCst);
-        }
+        // Taken back before looking, so that a request that comes later stays.
+        cpu.demands.take(Demands::RESCHEDULE);
         let mut was_in_use = false;
         let Some(chosen) = self.choose(index).or_else(|| self.steal(index, &mut was_in_use)) else {
             cpu.stamp.store(0, Ordering::Relaxed);
@@ -68,8 +66,8 @@ impl<M: Machine> Shared<M> {
 
     /// Wakes whom the time has come for, and sets the alarm for the next. Says whether somebody was woken.
     fn fire_timers(&self, cpu: &Cpu) -> bool {
-        // Acquire: pairs with the Release of whoever asked for this. Taken back before looking, so that no ring is missed.
-        let has_rung = cpu.alarm_due.swap(false, Ordering::Acquire);
+        // Taken back before looking, so that no ring is missed.
+        let has_rung = cpu.demands.take(Demands::ALARM);
         if has_rung {
             cpu.armed.store(u64::MAX, Ordering::Relaxed);
         }
@@ -79,7 +77,7 @@ impl<M: Machine> Shared<M> {
         let first = if is_due { fire(&cpu.timers, now) } else { Some(Instant::from_nanos(first)) };
         match first {
             // More are due than one turn wakes: drivers go first, then the rest.
-            Some(first) if first <= now => cpu.alarm_due.store(true, Ordering::Relaxed),
+            Some(first) if first <= now => cpu.demands.set(Demands::ALARM),
             Some(first) => self.arm(cpu, first),
             None => {}
         }
@@ -175,6 +173,12 @@ impl<M: Machine> Shared<M> {
         task.facts().polls.add(1);
         cpu.count.polls.add(1);
 
+        // Nobody says again that he waits.
+        cpu.demands.take(Demands::COMPANY);
+        if cpu.has_waiting() {
+            cpu.demands.set(Demands::COMPANY);
+        }
+
         let begin = match cpu.stamp.load(Ordering::Relaxed) {
             0 => self.machine.now().as_nanos(),
             stamp => stamp,
@@ -214,7 +218,7 @@ impl<M: Machine> Shared<M> {
         // What came in meanwhile goes first.
         match class {
             Class::RealTime { takes_turns, .. }
-                if cpu.reschedule.load(Ordering::Relaxed) || is_slice_over && !takes_turns =>
+                if cpu.demands.has(Demands::RESCHEDULE) || is_slice_over && !takes_turns =>
             {
                 queue.push_interrupted(task);
             }

@@ -7,7 +7,7 @@
 //! What a thread does, each time round:
 //!
 //! ```text
-//!  in_user_mode(|visit| … visit.must_end() …) ─► Trap::Syscall, PageFault … ─► answer it
+//!  user_mode().visit(|visit| … visit.must_end() …) ─► Trap::Syscall, PageFault … ─► answer it
 //!          ▲                                  ├► Trap::Tick ─────────────────► yield_now()
 //!          │                                  └► Trap::Kick ─► acknowledge_kick() ─ true ─► yield_now()
 //!          └──── look for signals ◄────────────────────────────────┴─ false ─┘
@@ -15,43 +15,38 @@
 //!
 //! next: sync/wait_queue.rs. Exercise: why does `acknowledge_kick` clear the notification *before* the thread looks for signals?
 
-use core::fmt;
+use core::{fmt, marker::PhantomData};
 
 use super::{Executor, Shared};
 use crate::{
     atomic::Ordering,
-    cpu::{Cpu, Mode},
+    cpu::{Cpu, Demands, Mode},
     machine::Machine,
     sync::assert_no_lock_held,
     task::TaskRef,
 };
 
 impl<M: Machine> Executor<M> {
-    /// Runs user code, on behalf of the task that this CPU is polling: publishes that the CPU is in user mode while `visit` runs,
-    /// and lets it ask whether it must come back. `visit` stays on this CPU.
+    /// User mode, for the task that this CPU is polling: found once, and then visited as often as its system calls are answered at once.
     ///
     /// ```
     /// # use executor::{Executor, Machine};
     /// # struct Context; enum Trap { Kick }
     /// # fn arch_enter_user(context: &mut Context, leave: impl Fn() -> bool) -> Trap { Trap::Kick }
     /// # fn example(executor: Executor<impl Machine>, context: &mut Context) -> Trap {
-    /// executor.in_user_mode(|visit| arch_enter_user(context, || visit.must_end()))
+    /// executor.user_mode().visit(|visit| arch_enter_user(context, || visit.must_end()))
     /// # }
     /// ```
     #[inline]
-    pub fn in_user_mode<R>(self, visit: impl FnOnce(&UserVisit<'_>) -> R) -> R {
-        let shared = self.0;
-        let cpu = shared.here();
-        shared.enter_user(cpu);
-        let result = visit(&UserVisit(cpu));
-        cpu.status.publish(Mode::Kernel);
-        result
+    #[must_use]
+    pub fn user_mode(self) -> UserMode<M> {
+        UserMode(UserVisit { shared: self.0, cpu: self.0.here(), stays_here: PhantomData })
     }
 
     /// The task that this CPU is polling is about to enter user mode. After this, and with interrupts off, it asks
-    /// [`Executor::should_leave_user`] before it goes. [`Executor::in_user_mode`] does this and the next in one.
+    /// [`Executor::should_leave_user`] before it goes. [`UserMode::visit`] does this and the next in one.
     pub fn enter_user(self) {
-        self.0.enter_user(self.0.here());
+        self.0.here().enter_user();
     }
 
     /// The task that this CPU is polling has come back from user mode.
@@ -64,7 +59,7 @@ impl<M: Machine> Executor<M> {
     /// of each interrupt that came from user mode.
     #[must_use]
     pub fn should_leave_user(self) -> bool {
-        UserVisit(self.0.here()).must_end()
+        self.user_mode().0.must_end()
     }
 
     /// What a thread does when it was told to leave user mode: takes note of its being woken, so that it may go back once it has
@@ -77,41 +72,71 @@ impl<M: Machine> Executor<M> {
             task.clear_notified();
             task.facts().allows(here)
         });
-        may_stay == Some(false) || cpu.reschedule.load(Ordering::Relaxed) || cpu.alarm_due.load(Ordering::Relaxed)
+        may_stay == Some(false) || cpu.demands.has(Demands::RESCHEDULE | Demands::ALARM)
     }
 }
 
-/// A stay in user mode: see [`Executor::in_user_mode`].
-pub struct UserVisit<'a>(&'a Cpu);
+/// User mode on this CPU, for the task that it is polling: see [`Executor::user_mode`]. It stays on its CPU.
+pub struct UserMode<M: Machine>(UserVisit<M>);
 
-impl UserVisit<'_> {
+impl<M: Machine> UserMode<M> {
+    /// Runs user code: publishes that the CPU is in user mode while `visit` runs, and lets it ask whether it must come back.
+    #[inline]
+    pub fn visit<R>(&self, visit: impl FnOnce(&UserVisit<M>) -> R) -> R {
+        let cpu = self.0.cpu;
+        cpu.enter_user();
+        let result = visit(&self.0);
+        cpu.status.publish(Mode::Kernel);
+        result
+    }
+}
+
+impl<M: Machine> fmt::Debug for UserMode<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UserMode")
+    }
+}
+
+/// A stay in user mode: see [`UserMode::visit`].
+pub struct UserVisit<M: Machine> {
+    shared: &'static Shared<M>,
+    cpu: &'static Cpu,
+    stays_here: PhantomData<*const ()>,
+}
+
+impl<M: Machine> UserVisit<M> {
     /// Whether the task must not enter, or stay in, user mode: see [`Executor::should_leave_user`].
     #[inline]
     #[must_use]
     pub fn must_end(&self) -> bool {
-        let cpu = self.0;
-        cpu.reschedule.load(Ordering::Relaxed)
-            || cpu.alarm_due.load(Ordering::Relaxed)
-            || cpu.current.with(TaskRef::is_notified).unwrap_or(false)
+        self.cpu.demands.any() != 0 && self.is_wanted_back()
+            || self.cpu.current.with(TaskRef::is_notified).unwrap_or(false)
+    }
+
+    #[cold]
+    fn is_wanted_back(&self) -> bool {
+        let cpu = self.cpu;
+        // Somebody waits: the task has a slice only. (Whoever begins to wait after this sees `User`, and kicks.)
+        if cpu.demands.take(Demands::COMPANY) && cpu.slice_end.load(Ordering::Relaxed) == u64::MAX && cpu.has_waiting()
+        {
+            self.shared.begin_slice(cpu, self.shared.machine.now());
+        }
+        cpu.demands.has(Demands::RESCHEDULE | Demands::ALARM)
     }
 }
 
-impl fmt::Debug for UserVisit<'_> {
+impl<M: Machine> fmt::Debug for UserVisit<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("UserVisit")
     }
 }
 
-impl<M: Machine> Shared<M> {
+impl Cpu {
     /// See [`Executor::enter_user`].
     #[inline]
-    fn enter_user(&self, cpu: &Cpu) {
+    fn enter_user(&self) {
         assert_no_lock_held();
-        cpu.was_in_user_mode.store(true, Ordering::Relaxed);
-        cpu.status.publish(Mode::User);
-        // Somebody waits: the task has a slice only. (Whoever begins to wait after this sees `User`, and kicks.)
-        if cpu.has_waiting() && cpu.slice_end.load(Ordering::Relaxed) == u64::MAX {
-            self.begin_slice(cpu, self.machine.now());
-        }
+        self.was_in_user_mode.store(true, Ordering::Relaxed);
+        self.status.publish(Mode::User);
     }
 }

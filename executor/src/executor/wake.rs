@@ -6,7 +6,7 @@
 use super::Shared;
 use crate::{
     atomic::Ordering,
-    cpu::Mode,
+    cpu::{Demands, Mode},
     list::{Heap, Home},
     machine::Machine,
     run_queue::{INTERRUPTION, rescale},
@@ -40,7 +40,7 @@ impl<M: Machine> Shared<M> {
                     // Woken by the task that runs here: its data is warm, it may go next.
                     Some(current) => {
                         if queue.push_next(task).saturating_add(INTERRUPTION) < current {
-                            cpu.reschedule.store(true, Ordering::Relaxed);
+                            cpu.demands.set(Demands::RESCHEDULE);
                         }
                     }
                     None => queue.push(task),
@@ -48,6 +48,8 @@ impl<M: Machine> Shared<M> {
             }
             None => cpu.inbox.push(task),
         }
+        // If the CPU is in the kernel, it sees this before it enters user mode: nudge() has a fence.
+        cpu.demands.set(Demands::COMPANY);
         self.nudge(index, here, rank);
     }
 
@@ -55,7 +57,10 @@ impl<M: Machine> Shared<M> {
     pub(super) fn queue_on(&self, index: usize, here: usize, task: Runnable) {
         let rank = task.facts().class().rank();
         self.come_to(index, &task);
-        self.cpus[index].inbox.push(task);
+        let cpu = &self.cpus[index];
+        cpu.inbox.push(task);
+        // If the CPU is in the kernel, it sees this before it enters user mode: nudge() has a fence.
+        cpu.demands.set(Demands::COMPANY);
         self.nudge(index, here, rank);
     }
 
@@ -137,12 +142,12 @@ impl<M: Machine> Shared<M> {
         let cpu = &self.cpus[index];
         // Before the fence in observe(): if the CPU is in the kernel, it sees this before it enters user mode.
         if rank > cpu.rank.load(Ordering::Relaxed) && !cpu.is_spared.load(Ordering::Relaxed) {
-            cpu.reschedule.store(true, Ordering::Relaxed);
+            cpu.demands.set(Demands::RESCHEDULE);
         }
         match cpu.status.observe() {
             Mode::Kernel => return,
-            // Not spared, or its slice is running: if `is_spared` is out of date, so is `User`, and enter_user() begins a slice.
-            Mode::User if !cpu.is_spared.load(Ordering::Relaxed) => cpu.reschedule.store(true, Ordering::SeqCst),
+            // Not spared, or its slice is running: if `is_spared` is out of date, so is `User`, and must_end() begins a slice.
+            Mode::User if !cpu.is_spared.load(Ordering::Relaxed) => cpu.demands.set(Demands::RESCHEDULE),
             Mode::User | Mode::Idle => {}
         }
         self.kick(index, here);
@@ -195,7 +200,7 @@ impl<M: Machine> Clock for Shared<M> {
             return self.arm(cpu, deadline);
         }
         // Another CPU's alarm is its own to set: have it look.
-        cpu.alarm_due.store(true, Ordering::Release);
+        cpu.demands.set(Demands::ALARM);
         if cpu.status.observe() != Mode::Kernel {
             self.kick(index, here);
         }

@@ -145,7 +145,7 @@ impl Machine for Simulated {
 pub fn enter_user(executor: Executor<Simulated>, until: Option<Instant>) -> bool {
     let (world, until) = (world(), until.map_or(NEVER, Instant::as_nanos));
     let cpu = world.cpu();
-    executor.in_user_mode(|visit| {
+    executor.user_mode().visit(|visit| {
         cpu.accepts_interrupts.set(false);
         let mut has_called = false;
         while !has_called && !visit.must_end() {

@@ -47,8 +47,7 @@ pub struct Cpu {
     pub(super) traps: Cell<u64>,
     id: Cell<usize>,
     apic_id: Cell<u32>,
-    /// The context that was last prepared for user mode, and the segment bases that were loaded for it.
-    pub(super) last_context: Cell<*const UserContext>,
+    /// The segment bases that were last loaded for user mode.
     pub(super) loaded_fs_base: Cell<u64>,
     pub(super) loaded_gs_base: Cell<u64>,
     /// Which vector state the registers hold; 0: none.
@@ -105,7 +104,6 @@ impl Cpu {
             traps: Cell::new(0),
             id: Cell::new(0),
             apic_id: Cell::new(0),
-            last_context: Cell::new(core::ptr::null()),
             loaded_fs_base: Cell::new(0),
             loaded_gs_base: Cell::new(0),
             vector_owner: Cell::new(0),
@@ -135,8 +133,9 @@ impl Cpu {
 #[inline(always)]
 pub fn with_cpu<R>(work: impl FnOnce(&Cpu) -> R) -> R {
     let cpu: *const Cpu;
-    // SAFETY: since `init_boot_cpu`, GS base is this CPU's record whenever Rust code runs, and its first word is its address.
-    unsafe { asm!("mov {}, gs:[0]", out(reg) cpu, options(nostack, preserves_flags, readonly, pure)) };
+    // SAFETY: since `init_boot_cpu`, GS base is this CPU's record whenever Rust code runs, and its first word is its address, which
+    // never changes: so the compiler may read it once in a function (which begins and ends on one CPU; a future's `poll` is one).
+    unsafe { asm!("mov {}, gs:[0]", out(reg) cpu, options(nostack, preserves_flags, nomem, pure)) };
     // SAFETY: as above; the record lives for ever, and only this CPU uses it.
     work(unsafe { &*cpu })
 }

@@ -93,4 +93,4 @@ pub mod vector;
 #[cfg(target_os = "none")]
 pub use machine::*;
 pub use signal_frame::FaultRecord;
-pub use user_context::{Call, Exception, GeneralRegisters, PageFault, Trap, UserContext};
+pub use user_context::{Exception, GeneralRegisters, PageFault, Trap, UserContext};

@@ -63,13 +63,17 @@ impl UserContext {
         UserContext { rip: entry, rsp: stack, rflags: FIXED_FLAGS, ..UserContext::default() }
     }
 
-    /// The system call that the registers ask for.
-    pub fn call(&self) -> Call {
+    /// The number of the system call that the registers ask for.
+    #[inline]
+    pub fn call_number(&self) -> usize {
+        self.general.rax as usize
+    }
+
+    /// Its arguments. They stay in the registers until one asks: most calls have few.
+    #[inline]
+    pub fn call_arguments(&self) -> [usize; 6] {
         let g = &self.general;
-        Call {
-            number: g.rax as usize,
-            args: [g.rdi, g.rsi, g.rdx, g.r10, g.r8, g.r9].map(|register| register as usize),
-        }
+        [g.rdi, g.rsi, g.rdx, g.r10, g.r8, g.r9].map(|register| register as usize)
     }
 
     /// Sets what the system call returns.
@@ -78,20 +82,11 @@ impl UserContext {
     }
 }
 
-/// A system call: its number and its six arguments, as the registers held them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// RAX.
-    pub number: usize,
-    /// RDI, RSI, RDX, R10, R8, R9.
-    pub args: [usize; 6],
-}
-
 /// Why a thread came back from user mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trap {
-    /// It made a system call.
-    Syscall(Call),
+    /// It made a system call: its registers say which.
+    Syscall,
     /// It touched memory that is not there, or not for this.
     PageFault(PageFault),
     /// This CPU's alarm rang while it ran.
@@ -166,7 +161,7 @@ mod tests {
         let mut context = UserContext::new(0x40_1000, 0x7fff_0000);
         context.general =
             GeneralRegisters { rax: 9, rdi: 1, rsi: 2, rdx: 3, r10: 4, r8: 5, r9: 6, rcx: 77, ..Default::default() };
-        assert_eq!(context.call(), Call { number: 9, args: [1, 2, 3, 4, 5, 6] });
+        assert_eq!((context.call_number(), context.call_arguments()), (9, [1, 2, 3, 4, 5, 6]));
         context.set_return_value(-2);
         assert_eq!(context.general.rax, 0xffff_ffff_ffff_fffe);
     }

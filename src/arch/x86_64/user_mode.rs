@@ -35,7 +35,7 @@ pub fn enter_user(context: &mut UserContext, leave: impl Fn() -> bool) -> Trap {
         // loaded the address space, and every address space maps the kernel.
         let exit = unsafe { enter_user_mode(context) };
         if exit.reason == SYSCALL {
-            break Trap::Syscall(context.call());
+            break Trap::Syscall;
         }
         if let Some(trap) = trap_of(&exit, context) {
             break trap;
@@ -54,18 +54,13 @@ fn general_protection(context: &UserContext) -> Trap {
 /// so the bases change through the kernel only, and nothing needs to be saved when the thread comes back.
 #[inline(always)]
 fn load_segment_bases(cpu: &Cpu, context: &UserContext) {
-    if core::ptr::eq(cpu.last_context.get(), context)
-        && cpu.loaded_fs_base.get() == context.fs_base
-        && cpu.loaded_gs_base.get() == context.gs_base
-    {
-        return;
+    if cpu.loaded_fs_base.get() != context.fs_base || cpu.loaded_gs_base.get() != context.gs_base {
+        load_other_segment_bases(cpu, context);
     }
-    load_other_segment_bases(cpu, context);
 }
 
 #[cold]
 fn load_other_segment_bases(cpu: &Cpu, context: &UserContext) {
-    cpu.last_context.set(context);
     cpu.loaded_fs_base.set(context.fs_base);
     cpu.loaded_gs_base.set(context.gs_base);
     // A base in the kernel's half would deceive the stubs that look at GS base, and one in between is refused by the CPU.

@@ -14,8 +14,7 @@ use core::time::Duration;
 
 use executor::testing::WakeCounter;
 
-use super::world::{DATA, advance, call, new_thread, perform, sibling};
-use crate::arch::Call;
+use super::world::{DATA, advance, new_thread, perform, set_call, sibling};
 use crate::process::RunningThread;
 use crate::process::fd_table::Fd;
 use crate::syscall::numbers::*;
@@ -148,11 +147,12 @@ enum Event {
 
 type Answer = Pin<Box<dyn Future<Output = abi::Result<usize>>>>;
 
-fn answer(thread: &RunningThread, call: Call) -> (Answer, Arc<WakeCounter>, Waker) {
+fn answer(thread: &RunningThread, number: usize, args: &[usize]) -> (Answer, Arc<WakeCounter>, Waker) {
     let mut thread = sibling(thread);
+    set_call(&mut thread.context, number, args);
     let counter = Arc::new(WakeCounter::default());
     let waker = Waker::from(counter.clone());
-    (Box::pin(async move { table::answer(&mut thread, call).await }), counter, waker)
+    (Box::pin(async move { table::answer(&mut thread, number).await }), counter, waker)
 }
 
 fn polled(answer: &mut Answer, waker: &Waker) -> Poll<abi::Result<usize>> {
@@ -204,9 +204,8 @@ impl Blocking {
         let problem = |problem: &str| Err(format!("{}, {polls} polls, event {event:?}: {problem}", self.name));
         let mut thread = self.prepare();
         let before = Self::references(&thread);
-        let call = call(self.number, self.args);
-        let (mut victim, _, victims_waker) = answer(&thread, call);
-        let (mut survivor, woken, survivors_waker) = answer(&thread, call);
+        let (mut victim, _, victims_waker) = answer(&thread, self.number, self.args);
+        let (mut survivor, woken, survivors_waker) = answer(&thread, self.number, self.args);
         if (0..polls).any(|_| polled(&mut victim, &victims_waker).is_ready()) {
             return problem("the victim does not wait");
         }

@@ -13,7 +13,7 @@ use std::sync::Once;
 use fs::{Credentials, FsContext, MountNamespace};
 
 use crate::arch::host_machine::{self, Step, apic, clock};
-use crate::arch::{Call, Trap, UserContext, VectorState, host};
+use crate::arch::{Trap, UserContext, VectorState, host};
 use crate::mm::{Access, FRAMES, MapRequest, Placement, Rights};
 use crate::process::clone::{self, ReservedNumber};
 use crate::process::fd_table::FdTable;
@@ -127,18 +127,20 @@ pub fn at_once<F: Future>(future: F) -> F::Output {
 /// Makes a system call that need not wait.
 pub fn perform(thread: &mut RunningThread, number: usize, args: &[usize]) -> abi::Result<usize> {
     thread.space.activate();
-    let call = call(number, args);
-    match table::answer_now(thread, &call) {
+    set_call(&mut thread.context, number, args);
+    match table::answer_now(thread, number) {
         Some(result) => result,
-        None => at_once(table::answer(thread, call)),
+        None => at_once(table::answer(thread, number)),
     }
 }
 
-/// A system call; the arguments that are not given are zero.
-pub fn call(number: usize, args: &[usize]) -> Call {
-    let mut all = [0; 6];
-    all[..args.len()].copy_from_slice(args);
-    Call { number, args: all }
+/// Puts a system call into the registers; the arguments that are not given are zero.
+pub fn set_call(context: &mut UserContext, number: usize, args: &[usize]) {
+    let argument = |index: usize| args.get(index).copied().unwrap_or(0) as u64;
+    let registers = &mut context.general;
+    registers.rax = number as u64;
+    [registers.rdi, registers.rsi, registers.rdx] = [0, 1, 2].map(argument);
+    [registers.r10, registers.r8, registers.r9] = [3, 4, 5].map(argument);
 }
 
 /// A program under construction.
@@ -153,14 +155,9 @@ impl Program {
 
     /// Makes a system call.
     pub fn call<const N: usize>(self, number: usize, args: [usize; N]) -> Program {
-        let call = call(number, &args);
         self.step(move |context| {
-            let registers = &mut context.general;
-            registers.rax = call.number as u64;
-            let [a, b, c, d, e, f] = call.args.map(|argument| argument as u64);
-            (registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9) =
-                (a, b, c, d, e, f);
-            Trap::Syscall(context.call())
+            set_call(context, number, &args);
+            Trap::Syscall
         })
     }
 
@@ -216,7 +213,7 @@ impl Program {
         self.step(|context| {
             context.rsp += 8;
             context.general.rax = table::numbers::RT_SIGRETURN as u64;
-            Trap::Syscall(context.call())
+            Trap::Syscall
         })
     }
 
