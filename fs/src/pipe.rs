@@ -420,17 +420,7 @@ pub fn pipe(source: &'static dyn PageSource, owner: &Credentials, flags: OpenFla
         known => known,
     };
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let now = environment::now();
-    let attributes = Attributes {
-        mode: 0o600,
-        uid: owner.fsuid,
-        gid: owner.fsgid,
-        links: 1,
-        accessed: now,
-        modified: now,
-        changed: now,
-        ..Attributes::default()
-    };
+    let attributes = Attributes::anonymous(0o600, owner);
     let pipe = Arc::new(Pipe::new(source));
     let core = InodeCore::in_memory(source, device, number, Kind::Fifo, 0, attributes);
     let inode: Arc<dyn Inode> = Arc::new(PipeInode { core, pipe: pipe.clone() });

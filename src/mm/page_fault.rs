@@ -255,6 +255,7 @@ impl Inner {
         Ok(at)
     }
 
+    #[inline]
     fn fault(
         &mut self,
         at: Position,

@@ -33,17 +33,7 @@ pub fn open(socket: Arc<Socket>, owner: &Credentials, flags: OpenFlags) -> Arc<O
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let device = *get_or_init(&DEVICE, environment::anonymous_device);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let now = environment::now();
-    let attributes = Attributes {
-        mode: 0o777,
-        uid: owner.fsuid,
-        gid: owner.fsgid,
-        links: 1,
-        accessed: now,
-        modified: now,
-        changed: now,
-        ..Attributes::default()
-    };
+    let attributes = Attributes::anonymous(0o777, owner);
     let inode = SocketInode(InodeCore::in_memory(&crate::mm::FRAMES, device, number, Kind::Socket, 0, attributes));
     let ops = Arc::new(SocketFile { socket, number });
     let flags = flags & OpenFlags::NONBLOCK | OpenFlags::RDWR;

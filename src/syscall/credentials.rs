@@ -223,6 +223,13 @@ pub fn setfsgid(thread: &mut RunningThread, gid: u32) -> Result<usize> {
     Ok(old as usize)
 }
 
+async fn put_each(thread: &RunningThread, places: [UserPtr<u32>; 3], numbers: [u32; 3]) -> Result<usize> {
+    for (place, number) in places.into_iter().zip(numbers) {
+        thread.put(place, &number).await?;
+    }
+    Ok(0)
+}
+
 /// getresuid(2). `EFAULT`.
 pub async fn getresuid(
     thread: &mut RunningThread,
@@ -230,11 +237,8 @@ pub async fn getresuid(
     effective: UserPtr<u32>,
     saved: UserPtr<u32>,
 ) -> Result<usize> {
-    let credentials = thread.credentials.clone();
-    thread.put(real, &credentials.uid).await?;
-    thread.put(effective, &credentials.euid).await?;
-    thread.put(saved, &credentials.suid).await?;
-    Ok(0)
+    let numbers = [thread.credentials.uid, thread.credentials.euid, thread.credentials.suid];
+    put_each(thread, [real, effective, saved], numbers).await
 }
 
 /// getresgid(2). `EFAULT`.
@@ -244,11 +248,8 @@ pub async fn getresgid(
     effective: UserPtr<u32>,
     saved: UserPtr<u32>,
 ) -> Result<usize> {
-    let credentials = thread.credentials.clone();
-    thread.put(real, &credentials.gid).await?;
-    thread.put(effective, &credentials.egid).await?;
-    thread.put(saved, &credentials.sgid).await?;
-    Ok(0)
+    let numbers = [thread.credentials.gid, thread.credentials.egid, thread.credentials.sgid];
+    put_each(thread, [real, effective, saved], numbers).await
 }
 
 /// The most supplementary groups: NGROUPS_MAX.

@@ -14,12 +14,15 @@
 pub mod args;
 pub mod attributes;
 pub mod capabilities;
+pub mod copy_file;
 pub mod credentials;
 pub mod descriptor;
 pub mod directory;
 pub mod events;
+pub mod file_lock;
 pub mod futex;
 pub mod identity;
+pub mod ioctl;
 pub mod memory;
 pub mod mount;
 pub mod path;
@@ -31,6 +34,7 @@ pub mod signal;
 pub mod socket;
 pub mod socket_message;
 pub mod socket_option;
+pub mod sync;
 pub mod system;
 pub mod table;
 #[cfg(test)]

@@ -6,10 +6,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result, general, net};
+use executor::sync::WaitQueue;
 use fs::{Capabilities, OpenFile, Stop};
 
 use super::socket::{Waiting, attempt, find, get_address, put_address, put_address_in};
-use super::transfer;
+use super::transfer::{self, MOST};
 use crate::mm::user::{UserPtr, UserSlice};
 use crate::mm::{FRAMES, UserBuffer};
 use crate::net::{Direction, Incoming, Name, Outgoing, RIGHTS_MAX, Rights, Sender, Socket, Type, socket_of};
@@ -17,8 +18,6 @@ use crate::process::fd_table::Fd;
 use crate::process::signal::Signal;
 use crate::process::{RunningThread, send};
 
-/// The most bytes of one call.
-const MOST: usize = 0x7fff_f000;
 /// The most bytes that may go along (`net.core.optmem_max`).
 const CONTROL_MAX: usize = 20_480;
 /// `struct cmsghdr`: length, level, type.
@@ -63,32 +62,12 @@ async fn send(
     }
     let how = Waiting::new(file, socket, Direction::Send, flags);
     let queue = to.as_ref().map_or(socket.changed(), |to| to.drained());
-    let mut done = 0;
-    loop {
-        let sent = attempt(thread, queue, how, || socket.try_send(&FRAMES, to.as_ref(), buffer, outgoing)).await;
-        let problem = match sent {
-            Ok(sent) => {
-                done += sent;
-                if buffer.is_empty() || sent == 0 {
-                    return Ok(done);
-                }
-                continue;
-            }
-            Err(Stop::Fault) => buffer.resolve().await,
-            Err(Stop::Errno(errno)) => Err(errno),
-            Err(_) => Err(Errno::EAGAIN),
-        };
-        match problem {
-            Ok(()) => {}
-            Err(_) if done > 0 => return Ok(done),
-            Err(errno) => {
-                if errno == Errno::EPIPE && socket.kind == Type::Stream && flags & net::MSG_NOSIGNAL == 0 {
-                    send::to_caller(thread.shared(), Signal::SIGPIPE);
-                }
-                return Err(errno);
-            }
-        }
+    let once = |buffer: &mut UserBuffer<'_>| socket.try_send(&FRAMES, to.as_ref(), buffer, outgoing).map(Moved::some);
+    let outcome = go_on(thread, queue, how, buffer, once).await;
+    if outcome == Err(Errno::EPIPE) && socket.kind == Type::Stream && flags & net::MSG_NOSIGNAL == 0 {
+        send::to_caller(thread.shared(), Signal::SIGPIPE);
     }
+    outcome
 }
 
 /// Receives: what is there, or with MSG_WAITALL all of it.
@@ -107,13 +86,40 @@ async fn receive(
     incoming.wants_credentials = socket.wants_credentials();
     let wants_all = socket.kind == Type::Stream && flags & net::MSG_WAITALL != 0 && !incoming.peeks;
     let how = Waiting::new(file, socket, Direction::Receive, flags);
+    let once = |buffer: &mut UserBuffer<'_>| {
+        let bytes = socket.try_receive(buffer, incoming)?;
+        Ok(Moved { bytes, is_last: !wants_all || incoming.rights.is_some() })
+    };
+    go_on(thread, socket.changed(), how, buffer, once).await
+}
+
+/// What one attempt has moved.
+struct Moved {
+    bytes: usize,
+    /// It is to be the last.
+    is_last: bool,
+}
+
+impl Moved {
+    fn some(bytes: usize) -> Moved {
+        Moved { bytes, is_last: false }
+    }
+}
+
+/// Attempts until the buffer is done, or nothing more comes; an error counts only if nothing was moved before it.
+async fn go_on(
+    thread: &RunningThread,
+    queue: &WaitQueue,
+    how: Waiting<'_>,
+    buffer: &mut UserBuffer<'_>,
+    mut once: impl FnMut(&mut UserBuffer<'_>) -> Result<Moved, Stop>,
+) -> Result<usize> {
     let mut done = 0;
     loop {
-        let received = attempt(thread, socket.changed(), how, || socket.try_receive(buffer, incoming)).await;
-        let problem = match received {
-            Ok(received) => {
-                done += received;
-                if received == 0 || buffer.is_empty() || !wants_all || incoming.rights.is_some() {
+        let problem = match attempt(thread, queue, how, || once(buffer)).await {
+            Ok(moved) => {
+                done += moved.bytes;
+                if moved.bytes == 0 || moved.is_last || buffer.is_empty() {
                     return Ok(done);
                 }
                 continue;

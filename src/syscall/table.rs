@@ -15,9 +15,9 @@ use abi::{Errno, Result};
 
 use super::args::FromRegister;
 use super::{
-    attributes, capabilities, credentials, descriptor, directory, events, futex, identity, memory, mount, path, poll,
-    process, resources, scheduling, signal, socket, socket_message, socket_option, system, thread, time, timer,
-    transfer,
+    attributes, capabilities, copy_file, credentials, descriptor, directory, events, file_lock, futex, identity, ioctl,
+    memory, mount, path, poll, process, resources, scheduling, signal, socket, socket_message, socket_option, sync,
+    system, thread, time, timer, transfer,
 };
 use crate::process::RunningThread;
 
@@ -164,7 +164,7 @@ table! {
     13 RT_SIGACTION: try [signal::rt_sigaction_now] or [signal::rt_sigaction] (signal, new, old, size);
     14 RT_SIGPROCMASK: try [signal::rt_sigprocmask_now] or [signal::rt_sigprocmask] (how, new, old, size);
     15 RT_SIGRETURN: try [signal::rt_sigreturn_now] or [signal::rt_sigreturn] ();
-    16 IOCTL: wait [descriptor::ioctl] (fd, command, argument);
+    16 IOCTL: wait [ioctl::ioctl] (fd, command, argument);
     17 PREAD64: wait [transfer::pread64] (fd, buffer, count, offset);
     18 PWRITE64: wait [transfer::pwrite64] (fd, buffer, count, offset);
     19 READV: wait [transfer::readv] (fd, vectors, count);
@@ -188,7 +188,7 @@ table! {
     37 ALARM: now [timer::alarm] (seconds);
     38 SETITIMER: wait [timer::setitimer] (which, new, old);
     39 GETPID: now [identity::getpid] ();
-    40 SENDFILE: wait [descriptor::sendfile] (to, from, offset, count);
+    40 SENDFILE: wait [copy_file::sendfile] (to, from, offset, count);
     41 SOCKET: wait [socket::socket] (domain, kind, protocol), partly: "AF_UNIX only, EAFNOSUPPORT for the others";
     42 CONNECT: wait [socket::connect] (fd, address, len);
     43 ACCEPT: wait [socket::accept] (fd, address, len);
@@ -221,9 +221,9 @@ table! {
     70 MSGRCV: refused ENOSYS "System V messages come later";
     71 MSGCTL: refused ENOSYS "System V messages come later";
     72 FCNTL: wait [descriptor::fcntl] (fd, command, argument), partly: "no owners, leases or notifications";
-    73 FLOCK: wait [descriptor::flock] (fd, operation);
-    74 FSYNC: wait [descriptor::fsync] (fd);
-    75 FDATASYNC: wait [descriptor::fdatasync] (fd);
+    73 FLOCK: wait [file_lock::flock] (fd, operation);
+    74 FSYNC: wait [sync::fsync] (fd);
+    75 FDATASYNC: wait [sync::fdatasync] (fd);
     76 TRUNCATE: wait [attributes::truncate] (path, len);
     77 FTRUNCATE: wait [attributes::ftruncate] (fd, len);
     78 GETDENTS: wait [directory::getdents] (fd, buffer, size);
@@ -310,7 +310,7 @@ table! {
     159 ADJTIMEX: refused ENOSYS "the clock is not disciplined yet";
     160 SETRLIMIT: wait [resources::setrlimit] (resource, new);
     161 CHROOT: wait [directory::chroot] (path);
-    162 SYNC: wait [descriptor::sync] ();
+    162 SYNC: wait [sync::sync] ();
     163 ACCT: refused ENOSYS "no process accounting";
     164 SETTIMEOFDAY: wait [time::settimeofday] (time, zone);
     165 MOUNT: wait [mount::mount] (source, target, kind, flags, options), partly: "no propagation between mounts";
@@ -425,7 +425,7 @@ table! {
     274 GET_ROBUST_LIST: wait [thread::get_robust_list] (tid, head, len);
     275 SPLICE: refused ENOSYS "splicing comes later";
     276 TEE: refused ENOSYS "splicing comes later";
-    277 SYNC_FILE_RANGE: wait [descriptor::sync_file_range] (fd, offset, len, flags);
+    277 SYNC_FILE_RANGE: wait [sync::sync_file_range] (fd, offset, len, flags);
     278 VMSPLICE: refused ENOSYS "splicing comes later";
     279 MOVE_PAGES: refused ENOSYS "one memory node";
     280 UTIMENSAT: wait [attributes::utimensat] (folder, path, times, flags);
@@ -454,7 +454,7 @@ table! {
     303 NAME_TO_HANDLE_AT: refused EOPNOTSUPP "no file handles";
     304 OPEN_BY_HANDLE_AT: refused EOPNOTSUPP "no file handles";
     305 CLOCK_ADJTIME: refused ENOSYS "the clock is not disciplined yet";
-    306 SYNCFS: wait [descriptor::syncfs] (fd);
+    306 SYNCFS: wait [sync::syncfs] (fd);
     307 SENDMMSG: refused ENOSYS "one message at a time so far";
     308 SETNS: refused ENOSYS "no namespaces";
     309 GETCPU: wait [scheduling::getcpu] (cpu, node, cache);
@@ -474,7 +474,7 @@ table! {
     323 USERFAULTFD: refused ENOSYS "faults are the kernel's";
     324 MEMBARRIER: now [memory::membarrier] (command, flags, cpu);
     325 MLOCK2: wait [memory::mlock2] (address, len, flags);
-    326 COPY_FILE_RANGE: wait [descriptor::copy_file_range] (from, from_offset, to, to_offset, count, flags);
+    326 COPY_FILE_RANGE: wait [copy_file::copy_file_range] (from, from_offset, to, to_offset, count, flags);
     327 PREADV2: wait [transfer::preadv2] (fd, vectors, count, offset, offset_high, flags), partly: "RWF_HIPRI only";
     328 PWRITEV2: wait [transfer::pwritev2] (fd, vectors, count, offset, offset_high, flags), partly: "RWF_HIPRI only";
     329 PKEY_MPROTECT: refused ENOSYS "no protection keys";

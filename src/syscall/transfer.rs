@@ -23,7 +23,7 @@ use crate::process::wait_event::Interruptible;
 use crate::process::{RunningThread, send};
 
 /// The most that one call moves, as on Linux: MAX_RW_COUNT.
-const MOST: usize = 0x7fff_f000;
+pub(super) const MOST: usize = 0x7fff_f000;
 /// The most buffers of a vectored call.
 const IOV_MAX: usize = 1024;
 
@@ -170,6 +170,18 @@ async fn attempt<D: Direction + Send>(
         }
         _ => once(),
     }
+}
+
+/// Waits until something about the file has changed.
+///
+/// # Errors
+///
+/// `EAGAIN`: it is a file that never changes. Interrupted by signals, restarts.
+pub(super) async fn wait_for_change(thread: &RunningThread, file: &OpenFile) -> Result<()> {
+    let Some(queue) = file.ops.wait_queue() else { return Err(Errno::EAGAIN) };
+    let mut is_first = true;
+    let attempt = || if core::mem::take(&mut is_first) { None } else { Some(()) };
+    thread.wait_event(queue, Interruptible::BySignals, None, attempt).await
 }
 
 fn readable(thread: &RunningThread, fd: Fd) -> Result<Arc<OpenFile>> {

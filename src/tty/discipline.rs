@@ -13,16 +13,19 @@
 //!   line ◄── Output ◄────────┴──────────────────────── write ◄──────────── program
 //! ```
 //!
-//! Next: `terminal.rs`. Exercise: why does ^V ^C put a 3 into the line and interrupt nobody?
+//! Next: `discipline/edit.rs`, then `terminal.rs`. Exercise: why does ^V ^C put a 3 into the line and interrupt nobody?
+
+mod edit;
+#[cfg(test)]
+mod tests;
 
 use abi::general::{
-    ECHO, ECHOCTL, ECHOE, ECHOK, ECHOKE, ECHONL, ECHOPRT, ICANON, ICRNL, IEXTEN, IGNCR, INLCR, ISIG, ISTRIP, IUCLC,
-    IXANY, IXON, NOFLSH, PARMRK, SIGINT, SIGQUIT, SIGTSTP, VEOF, VEOL, VEOL2, VERASE, VINTR, VKILL, VLNEXT, VQUIT,
-    VREPRINT, VSTART, VSTOP, VSUSP, VWERASE,
+    ECHO, ECHOCTL, ICANON, ICRNL, IEXTEN, IGNCR, INLCR, ISIG, ISTRIP, IUCLC, IXANY, IXON, NOFLSH, PARMRK, SIGINT,
+    SIGQUIT, SIGTSTP, VEOF, VEOL, VEOL2, VERASE, VINTR, VKILL, VLNEXT, VQUIT, VREPRINT, VSTART, VSTOP, VSUSP, VWERASE,
 };
 
-use super::input::{END_OF_FILE, INPUT_CAPACITY, Input};
-use super::output::{Output, is_alphanumeric, is_continuation, is_control, to_lowercase};
+use super::input::{INPUT_CAPACITY, Input};
+use super::output::{Output, is_control, to_lowercase};
 use super::termios::{DISABLED, Termios};
 use crate::tty::Result;
 
@@ -324,53 +327,6 @@ impl Discipline {
         self.is_erasing = false;
     }
 
-    /// The characters that only canonical mode knows; `false` if this is none of them.
-    fn edit(&mut self, byte: u8) -> bool {
-        let is = |index| byte == self.termios.character(index);
-        let is_extended = self.has_local(IEXTEN);
-        if is(VERASE) || is(VKILL) || (is(VWERASE) && is_extended) {
-            self.erase(byte);
-        } else if is(VLNEXT) && is_extended {
-            self.is_quoting = true;
-            if self.has_local(ECHO) {
-                self.finish_erasing();
-                if self.has_local(ECHOCTL) {
-                    self.output.put(&self.termios, b'^');
-                    self.output.put(&self.termios, 0x08);
-                }
-            }
-        } else if is(VREPRINT) && is_extended && self.has_local(ECHO) {
-            self.reprint(byte);
-        } else if byte == b'\n' {
-            if self.has_local(ECHO | ECHONL) {
-                self.output.put(&self.termios, b'\n');
-            }
-            self.input.put_line_end(byte);
-        } else if is(VEOF) {
-            self.input.put_line_end(END_OF_FILE);
-        } else if is(VEOL) || (is(VEOL2) && is_extended) {
-            if self.has_local(ECHO) {
-                self.note_line_column();
-                self.echo(byte);
-            }
-            self.mark_parity(byte);
-            self.input.put_line_end(byte);
-        } else {
-            return false;
-        }
-        true
-    }
-
-    fn reprint(&mut self, byte: u8) {
-        self.finish_erasing();
-        self.echo(byte);
-        self.output.put(&self.termios, b'\n');
-        let Discipline { input, output, termios, .. } = self;
-        for byte in input.edited() {
-            echo(output, termios, byte);
-        }
-    }
-
     /// Under PARMRK a byte 0377 is doubled, to tell it from the mark of a bad byte.
     fn mark_parity(&mut self, byte: u8) {
         if byte == 0xff && self.has_input(PARMRK) {
@@ -399,110 +355,6 @@ impl Discipline {
             self.is_erasing = false;
         }
     }
-
-    /// The erase, word-erase and kill characters.
-    fn erase(&mut self, byte: u8) {
-        if self.input.edited_len() == 0 {
-            return;
-        }
-        let is_word = byte == self.termios.character(VWERASE) && byte != self.termios.character(VERASE);
-        let is_line = !is_word && byte != self.termios.character(VERASE);
-        let echoes = self.has_local(ECHO);
-        if is_line && !(echoes && self.has_local(ECHOK) && self.has_local(ECHOKE) && self.has_local(ECHOE)) {
-            self.input.erase_line();
-            if echoes {
-                self.finish_erasing();
-                self.echo(byte);
-                if self.has_local(ECHOK) {
-                    self.output.put(&self.termios, b'\n');
-                }
-            }
-            return;
-        }
-        let mut seen_word = false;
-        while let Some((character, len)) = self.last_character() {
-            if is_word {
-                if is_alphanumeric(character) || character == b'_' {
-                    seen_word = true;
-                } else if seen_word {
-                    break;
-                }
-            }
-            self.erase_character(character, len, !is_word && !is_line);
-            if !is_word && !is_line {
-                break;
-            }
-        }
-        if self.input.edited_len() == 0 && echoes {
-            self.finish_erasing();
-        }
-    }
-
-    /// The last character of the edited line: its first byte and how many bytes it has. Nothing if the line is empty, or
-    /// begins in the middle of a character.
-    fn last_character(&self) -> Option<(u8, usize)> {
-        let found = self.input.edited().rev().enumerate().find(|(_, byte)| !is_continuation(*byte, &self.termios));
-        found.map(|(index, byte)| (byte, index + 1))
-    }
-
-    /// Erases a character; `is_single` for the erase character's work, not a part of a word's or a line's.
-    fn erase_character(&mut self, character: u8, len: usize, is_single: bool) {
-        if !self.has_local(ECHO) {
-            (0..len).for_each(|_| self.input.erase());
-            return;
-        }
-        if self.has_local(ECHOPRT) {
-            self.show_erased(character, len);
-            return;
-        }
-        (0..len).for_each(|_| self.input.erase());
-        if is_single && !self.has_local(ECHOE) {
-            self.echo(self.termios.character(VERASE));
-        } else if character == b'\t' {
-            let (columns, is_after_tab) = self.columns_before_tab();
-            self.output.erase_tab(columns, is_after_tab);
-        } else {
-            let width = match (is_control(character), self.has_local(ECHOCTL)) {
-                (true, true) => 2,
-                (true, false) => 0,
-                (false, _) => 1,
-            };
-            for _ in 0..width {
-                [0x08, b' ', 0x08].into_iter().for_each(|byte| self.output.put(&self.termios, byte));
-            }
-        }
-    }
-
-    /// ECHOPRT, for terminals that print on paper: erased characters are shown between `\` and `/`.
-    fn show_erased(&mut self, character: u8, len: usize) {
-        if !self.is_erasing {
-            self.output.put(&self.termios, b'\\');
-            self.is_erasing = true;
-        }
-        self.echo(character);
-        let Discipline { input, output, termios, .. } = self;
-        for byte in input.edited().skip(input.edited_len() - len + 1) {
-            output.put(termios, byte);
-            output.column = output.column.saturating_sub(1);
-        }
-        (0..len).for_each(|_| self.input.erase());
-    }
-
-    /// How many columns stand between the end of the edited line and the tab before it, or the line's beginning.
-    fn columns_before_tab(&self) -> (usize, bool) {
-        let mut columns = 0;
-        for byte in self.input.edited().rev() {
-            if byte == b'\t' {
-                return (columns, true);
-            }
-            if is_control(byte) {
-                columns += if self.has_local(ECHOCTL) { 2 } else { 0 };
-            } else if !is_continuation(byte, &self.termios) {
-                columns += 1;
-            }
-        }
-        (columns, false)
-    }
 }
 
 /// Echoes one byte: control characters as `^X` where ECHOCTL is on.
@@ -514,176 +366,5 @@ fn echo(output: &mut Output, termios: &Termios, byte: u8) {
         output.put_unprocessed(byte);
     } else {
         output.put(termios, byte);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use abi::general::{VERASE, VTIME};
-    use fs::buffer::SliceSink;
-
-    struct Typist {
-        discipline: Discipline,
-        signals: u64,
-    }
-
-    impl Typist {
-        fn new(change: impl FnOnce(&mut Termios)) -> Typist {
-            let mut termios = Termios::initial();
-            change(&mut termios);
-            Typist { discipline: Discipline::new(termios).expect("memory"), signals: 0 }
-        }
-
-        /// Types, and returns the echo.
-        fn types(&mut self, bytes: &[u8]) -> String {
-            let events = self.discipline.receive(bytes);
-            assert_eq!(events.taken, bytes.len());
-            self.signals |= events.signals;
-            let output = &mut self.discipline.output;
-            let mut shown = String::new();
-            while !output.is_empty() {
-                shown.extend(output.front().iter().map(|byte| char::from(*byte)));
-                output.consume(output.front().len());
-            }
-            shown
-        }
-
-        fn line(&mut self) -> Vec<u8> {
-            let mut bytes = [0; 8192];
-            let mut sink = SliceSink::new(&mut bytes);
-            self.discipline.input.read_line(&mut sink);
-            let len = sink.filled();
-            bytes[..len].to_vec()
-        }
-    }
-
-    #[test]
-    fn typed_characters_are_echoed_and_read_when_the_line_is_complete() {
-        let mut tty = Typist::new(|_| ());
-        assert_eq!(tty.types(b"ls"), "ls");
-        assert!(!tty.discipline.input.has_line());
-        assert_eq!(tty.types(b"\r"), "\r\n");
-        assert_eq!(tty.line(), b"ls\n");
-    }
-
-    #[test]
-    fn erase_takes_back_a_character_and_never_goes_beyond_the_line() {
-        let mut tty = Typist::new(|_| ());
-        assert_eq!(tty.types(b"ab\x7f\x7f\x7f"), "ab\x08 \x08\x08 \x08");
-        assert_eq!(tty.types(b"c\n"), "c\r\n");
-        assert_eq!(tty.line(), b"c\n");
-    }
-
-    #[test]
-    fn erase_takes_back_a_whole_utf8_character_in_one_column() {
-        let mut tty = Typist::new(|termios| termios.input |= abi::general::IUTF8);
-        tty.types("aé".as_bytes());
-        assert_eq!(tty.types(b"\x7f"), "\x08 \x08");
-        tty.types(b"\n");
-        assert_eq!(tty.line(), b"a\n");
-    }
-
-    #[test]
-    fn word_erase_takes_trailing_blanks_and_one_word() {
-        let mut tty = Typist::new(|_| ());
-        tty.types(b"rm foo_1  \x17");
-        tty.types(b"\n");
-        assert_eq!(tty.line(), b"rm \n");
-    }
-
-    #[test]
-    fn kill_erases_the_line_on_the_screen() {
-        let mut tty = Typist::new(|_| ());
-        assert_eq!(tty.types(b"ab\x15"), "ab\x08 \x08\x08 \x08");
-        let mut tty = Typist::new(|termios| termios.local &= !ECHOKE);
-        assert_eq!(tty.types(b"ab\x15"), "ab^U\r\n");
-    }
-
-    #[test]
-    fn erasing_a_tab_goes_back_to_where_it_began() {
-        let mut tty = Typist::new(|_| ());
-        assert_eq!(tty.types(b"ab\t"), "ab\t");
-        assert_eq!(tty.types(b"\x7f"), "\x08\x08\x08\x08\x08\x08");
-    }
-
-    #[test]
-    fn control_c_signals_echoes_and_forgets_the_line() {
-        let mut tty = Typist::new(|_| ());
-        assert_eq!(tty.types(b"abc"), "abc");
-        assert_eq!(tty.types(b"\x03"), "^C");
-        assert_eq!(tty.signals, 1 << SIGINT);
-        tty.types(b"d\n");
-        assert_eq!(tty.line(), b"d\n");
-        tty.types(b"\x1a\x1c");
-        assert_eq!(tty.signals, 1 << SIGINT | 1 << SIGTSTP | 1 << SIGQUIT);
-    }
-
-    #[test]
-    fn control_v_takes_the_next_character_literally() {
-        let mut tty = Typist::new(|_| ());
-        assert_eq!(tty.types(b"\x16\x03\n"), "^\x08^C\r\n");
-        assert_eq!(tty.signals, 0);
-        assert_eq!(tty.line(), b"\x03\n");
-    }
-
-    #[test]
-    fn control_r_shows_the_line_again() {
-        let mut tty = Typist::new(|_| ());
-        tty.types(b"ab");
-        assert_eq!(tty.types(b"\x12"), "^R\r\nab");
-    }
-
-    #[test]
-    fn control_s_stops_output_and_control_q_lets_it_go() {
-        let mut tty = Typist::new(|_| ());
-        tty.types(b"\x13");
-        assert!(tty.discipline.is_stopped());
-        tty.types(b"a\x11");
-        assert!(!tty.discipline.is_stopped());
-        tty.types(b"\n");
-        assert_eq!(tty.line(), b"a\n");
-    }
-
-    #[test]
-    fn raw_mode_stores_bytes_as_they_come() {
-        let mut tty = Typist::new(|termios| {
-            (termios.input, termios.output, termios.local) = (0, 0, 0);
-            termios.characters[VTIME as usize] = 0;
-        });
-        assert_eq!(tty.types(b"\x03\r\n\x04\x7f\xff\0"), "");
-        let mut bytes = [0; 16];
-        let mut sink = SliceSink::new(&mut bytes);
-        assert_eq!(tty.discipline.input.read_raw(&mut sink).bytes, 7);
-        assert_eq!(&bytes[..7], b"\x03\r\n\x04\x7f\xff\0");
-    }
-
-    #[test]
-    fn a_line_that_is_too_long_can_still_be_ended() {
-        let mut tty = Typist::new(|_| ());
-        for _ in 0..50 {
-            tty.types(&[b'x'; 100]);
-        }
-        tty.types(b"\n");
-        let line = tty.line();
-        assert_eq!((line.len(), line.last()), (INPUT_CAPACITY, Some(&b'\n')));
-    }
-
-    #[test]
-    fn with_a_complete_line_unread_a_full_queue_makes_the_sender_wait() {
-        let mut tty = Typist::new(|_| ());
-        tty.types(b"\n");
-        let events = tty.discipline.receive(&[b'x'; 5000]);
-        assert_eq!(events.taken, INPUT_CAPACITY - 2);
-        assert!(!tty.discipline.can_receive());
-        tty.line();
-        assert!(tty.discipline.can_receive());
-    }
-
-    #[test]
-    fn a_character_that_is_switched_off_is_an_ordinary_one() {
-        let mut tty = Typist::new(|termios| termios.characters[VERASE as usize] = DISABLED);
-        tty.types(b"a\x7f\0\n");
-        assert_eq!(tty.line(), b"a\x7f\0\n");
     }
 }

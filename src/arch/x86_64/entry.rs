@@ -115,6 +115,15 @@ boot_common:
     movl $(boot_high_pointers + 3), %eax
     movl %eax, boot_root + 511 * 8
 
+    movl $1f, %ebx
+    jmp boot_enable_paging
+1:  lgdtl boot_gdt_pointer
+    ljmpl $0x10, $boot_long_mode
+
+    # Loads the boot tables and turns on paging, in long mode; all CPUs come by here. EBP: what CPUID 0x80000001 says in EDX;
+    # EBX: where to go on.
+    .global boot_enable_paging
+boot_enable_paging:
     movl $boot_root, %eax
     movl %eax, %cr3
     movl %cr4, %eax
@@ -131,8 +140,7 @@ boot_common:
     andl $0x9fffffff, %eax      # caches on
     orl $0x80010001, %eax       # PG, WP, PE
     movl %eax, %cr0
-    lgdtl boot_gdt_pointer
-    ljmpl $0x10, $boot_long_mode
+    jmp *%ebx
 
     # Says so on the first serial port and at the top of a text screen, and stops.
 boot_not_64_bit:

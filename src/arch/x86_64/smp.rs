@@ -86,23 +86,9 @@ other_cpu_32:
     movl $0x80000001, %eax
     cpuid
     movl %edx, %ebp
-    movl $boot_root, %eax
-    movl %eax, %cr3
-    movl %cr4, %eax
-    orl $0x20, %eax             # PAE
-    movl %eax, %cr4
-    movl $0xc0000080, %ecx      # EFER
-    rdmsr
-    orl $0x100, %eax            # LME
-    btl $20, %ebp
-    jnc 2f
-    orl $0x800, %eax            # NXE
-2:  wrmsr
-    movl %cr0, %eax
-    andl $0x9fffffff, %eax      # caches on
-    orl $0x80010001, %eax       # PG, WP, PE
-    movl %eax, %cr0
-    ljmpl $0x10, $other_cpu_64
+    movl $1f, %ebx
+    jmp boot_enable_paging      # in entry.rs
+1:  ljmpl $0x10, $other_cpu_64
     .code64
 other_cpu_64:
     movabsq $other_cpu_high, %rax

@@ -98,12 +98,14 @@ impl Inner {
     }
 
     /// Whether nothing is mapped in the range, nor is it a stack's guard gap.
+    #[inline]
     pub fn is_free(&self, range: Range<usize>) -> bool {
         let at = self.areas.locate(range.start);
         self.areas.at(at).is_none_or(|next| range.end <= next.guarded_start())
     }
 
     /// How many pages are mapped in the range.
+    #[inline]
     pub fn mapped_in(&self, range: Range<usize>) -> usize {
         let part = |vma: &Vma| (vma.end.min(range.end) - vma.start.max(range.start)) / FRAME_SIZE;
         self.areas.overlapping(range.clone()).map(part).sum()
@@ -133,12 +135,14 @@ impl Inner {
     }
 
     /// Adds an area where there is none.
+    #[inline]
     pub fn insert(&mut self, vma: Vma) {
         self.account(&vma, 1);
         self.areas.insert(vma);
     }
 
     /// Counts an area in (`sign` = 1) or out (-1).
+    #[inline]
     pub fn account(&mut self, vma: &Vma, sign: isize) {
         let pages = vma.pages() as isize * sign;
         self.mapped = self.mapped.wrapping_add_signed(pages);
@@ -152,6 +156,7 @@ impl Inner {
     }
 
     /// Makes room in `batch` for all that may be mapped in the range, and the tables that map it.
+    #[inline]
     pub fn reserve_batch(&self, range: Range<usize>, batch: &mut Batch) -> Result<(), OutOfMemory> {
         let (pages, resident) = (range.len() / FRAME_SIZE, self.resident.anonymous + self.resident.file);
         // Each level has one table more than it has whole ones in the range, and the range may begin and end within one.

@@ -11,23 +11,10 @@ use libc::{
     MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_NONE,
     PROT_READ, PROT_WRITE,
 };
+use test_programs::{Case, Outcome, ensure, errno};
 
 const PAGE: usize = 4096;
 const RW: i32 = PROT_READ | PROT_WRITE;
-
-type Outcome = Result<(), String>;
-
-macro_rules! ensure {
-    ($condition:expr) => {
-        if !$condition {
-            return Err(format!("line {}: {}", line!(), stringify!($condition)));
-        }
-    };
-}
-
-fn errno() -> i32 {
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
-}
 
 fn map(address: usize, pages: usize, rights: i32, flags: i32, file: i32) -> Result<*mut u8, i32> {
     // SAFETY: a fresh mapping, or one in place of memory that only the case itself uses.
@@ -341,8 +328,6 @@ fn maps_shows_what_is_mapped() -> Outcome {
 }
 
 /// What must hold, and the function that tries it.
-type Case = (&'static str, fn() -> Outcome);
-
 const CASES: &[Case] = &[
     ("fresh memory is zero and a hole in it faults", fresh_memory_is_zero_and_a_hole_in_it_faults),
     ("rights are kept and content survives their change", rights_are_kept_and_content_survives_their_change),
@@ -363,12 +348,5 @@ const CASES: &[Case] = &[
 ];
 
 fn main() {
-    let mut failures = 0;
-    for (name, case) in CASES {
-        if let Err(reason) = case() {
-            failures += 1;
-            println!("{name}: {reason}");
-        }
-    }
-    std::process::exit(failures);
+    std::process::exit(test_programs::run(CASES));
 }

@@ -9,21 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-type Outcome = Result<(), String>;
-type Case = (&'static str, fn() -> Outcome);
-
-macro_rules! ensure {
-    ($condition:expr) => {
-        if !$condition {
-            return Err(format!("line {}: {}", line!(), stringify!($condition)));
-        }
-    };
-    ($condition:expr, $($shown:tt)+) => {
-        if !$condition {
-            return Err(format!("line {}: {}: {}", line!(), stringify!($condition), format!($($shown)+)));
-        }
-    };
-}
+use test_programs::{Case, Outcome, ensure};
 
 fn call(number: libc::c_long, arguments: [usize; 4]) -> Result<usize, i32> {
     let [a, b, c, d] = arguments;
@@ -376,12 +362,5 @@ fn main() {
         Some("latency") => return latency(),
         _ => {}
     }
-    let failed = CASES.iter().filter(|(name, case)| match case() {
-        Ok(()) => false,
-        Err(said) => {
-            println!("{name}: {said}");
-            true
-        }
-    });
-    std::process::exit(failed.count() as i32);
+    std::process::exit(test_programs::run(CASES));
 }

@@ -12,15 +12,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-type Outcome = Result<(), String>;
-
-macro_rules! ensure {
-    ($condition:expr) => {
-        if !$condition {
-            return Err(format!("line {}: {}", line!(), stringify!($condition)));
-        }
-    };
-}
+use test_programs::{Case, Outcome, ensure};
 
 fn text(error: std::io::Error) -> String {
     error.to_string()
@@ -284,8 +276,6 @@ fn poll_and_epoll_wake_when_something_comes() -> Outcome {
 }
 
 /// What must hold, and the function that tries it.
-type Case = (&'static str, fn() -> Outcome);
-
 const CASES: &[Case] = &[
     ("a megabyte goes through a pair in order", a_megabyte_goes_through_a_pair_in_order),
     ("clients are answered at a path", clients_are_answered_at_a_path),
@@ -302,13 +292,5 @@ const CASES: &[Case] = &[
 ];
 
 fn main() {
-    let mut failed = 0;
-    for (name, case) in CASES {
-        if let Err(why) = case() {
-            println!("FAILED {name}: {why}");
-            failed += 1;
-        }
-    }
-    println!("{} cases, {failed} failed", CASES.len());
-    std::process::exit(failed);
+    std::process::exit(test_programs::run(CASES));
 }

@@ -7,23 +7,10 @@
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-type Outcome = Result<(), String>;
-type Case = (&'static str, fn() -> Outcome);
+use test_programs::{Case, Outcome, ensure, errno};
+
 /// `struct itimerspec`: interval and value, in seconds and nanoseconds.
 type Setting = [i64; 4];
-
-macro_rules! ensure {
-    ($condition:expr) => {
-        if !$condition {
-            return Err(format!("line {}: {}", line!(), stringify!($condition)));
-        }
-    };
-    ($condition:expr, $($shown:tt)+) => {
-        if !$condition {
-            return Err(format!("line {}: {}: {}", line!(), stringify!($condition), format!($($shown)+)));
-        }
-    };
-}
 
 const MILLISECOND: i64 = 1_000_000;
 const REALTIME: i32 = libc::CLOCK_REALTIME;
@@ -34,7 +21,7 @@ fn call(number: libc::c_long, arguments: [usize; 4]) -> Result<usize, i32> {
     let [a, b, c, d] = arguments;
     // SAFETY: each case passes what the call wants, or what it must refuse.
     match unsafe { libc::syscall(number, a, b, c, d) } {
-        -1 => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
+        -1 => Err(errno()),
         result => Ok(result as usize),
     }
 }
@@ -493,12 +480,5 @@ fn main() {
     {
         std::process::exit(after_exec(id.parse().unwrap_or(usize::MAX)));
     }
-    let mut failures = 0;
-    for (name, case) in CASES {
-        if let Err(reason) = case() {
-            failures += 1;
-            println!("{name}: {reason}");
-        }
-    }
-    std::process::exit(failures);
+    std::process::exit(test_programs::run(CASES));
 }

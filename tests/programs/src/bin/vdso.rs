@@ -7,21 +7,9 @@
 use std::ffi::CStr;
 use std::process::Command;
 
-type Outcome = Result<(), String>;
-type Case = (&'static str, fn(&Vdso) -> Outcome);
+use test_programs::{Outcome, ensure, errno, run_one};
 
-macro_rules! ensure {
-    ($condition:expr) => {
-        if !$condition {
-            return Err(format!("line {}: {}", line!(), stringify!($condition)));
-        }
-    };
-    ($condition:expr, $($shown:tt)+) => {
-        if !$condition {
-            return Err(format!("line {}: {}: {}", line!(), stringify!($condition), format!($($shown)+)));
-        }
-    };
-}
+type Case = test_programs::Case<fn(&Vdso) -> Outcome>;
 
 const PAGE: usize = 4096;
 /// CLOCK_REALTIME, MONOTONIC, MONOTONIC_RAW, REALTIME_COARSE, MONOTONIC_COARSE, BOOTTIME, TAI.
@@ -158,7 +146,7 @@ fn call(number: libc::c_long, clock: i32) -> Result<[i64; 2], i32> {
     // SAFETY: both calls take a clock and room for a time.
     match unsafe { libc::syscall(number, clock, &raw mut time) } {
         0 => Ok(time),
-        _ => Err(-std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
+        _ => Err(-errno()),
     }
 }
 
@@ -202,10 +190,10 @@ fn no_clock_goes_back_between_function_and_system_call(vdso: &Vdso) -> Outcome {
     for clock in CLOCKS {
         let mut last = [0; 2];
         for _ in 0..3_000 {
-            for now in [vdso.read(clock), call(libc::SYS_clock_gettime, clock), vdso.read(clock)] {
-                let now = now.map_err(|error| format!("clock {clock}: {error}"))?;
-                ensure!(now >= last && (0..1_000_000_000).contains(&now[1]), "clock {clock}: {last:?} then {now:?}");
-                last = now;
+            for read in [vdso.read(clock), call(libc::SYS_clock_gettime, clock), vdso.read(clock)] {
+                let time = read.map_err(|error| format!("clock {clock}: {error}"))?;
+                ensure!(time >= last && (0..1_000_000_000).contains(&time[1]), "clock {clock}: {last:?} then {time:?}");
+                last = time;
             }
         }
     }
@@ -262,8 +250,8 @@ fn getcpu_tells_where_the_thread_runs(vdso: &Vdso) -> Outcome {
 fn clocks_that_the_page_does_not_tell_are_asked_of_the_kernel(vdso: &Vdso) -> Outcome {
     for clock in [2, 3] {
         let before = call(libc::SYS_clock_gettime, clock);
-        let now = vdso.read(clock);
-        ensure!(before.is_ok() && now.is_ok() && before <= now && now <= call(libc::SYS_clock_gettime, clock));
+        let read = vdso.read(clock);
+        ensure!(before.is_ok() && read.is_ok() && before <= read && read <= call(libc::SYS_clock_gettime, clock));
     }
     for clock in [10, 12, 15, 1000, i32::MAX] {
         ensure!(vdso.read(clock) == Err(-libc::EINVAL), "clock {clock}");
@@ -461,16 +449,10 @@ fn main() {
             std::process::exit(100);
         }
     };
-    let mut failures = 0;
-    let mut run = |(name, case): &Case| {
-        if let Err(reason) = case(&vdso) {
-            failures += 1;
-            println!("{name}: {reason}");
-        }
-    };
-    CASES.iter().for_each(&mut run);
+    let run = |(name, case): &Case| run_one(name, case, |case| case(&vdso));
+    let mut failures: i32 = CASES.iter().map(run).sum();
     if argument.as_deref() == Some("set-clock") {
-        run(&("a new time is seen at once", a_new_time_is_seen_at_once));
+        failures += run(&("a new time is seen at once", a_new_time_is_seen_at_once));
     }
     std::process::exit(failures);
 }

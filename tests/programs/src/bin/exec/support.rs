@@ -7,9 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-pub type Outcome = Result<(), String>;
-/// What must hold, and the function that tries it.
-pub type Case = (&'static str, fn() -> Outcome);
+pub use test_programs::{Case, Outcome, ensure, errno};
 
 /// Where the cases keep their files.
 pub const FOLDER: &str = "/tmp/exec-test";
@@ -17,20 +15,6 @@ pub const FOLDER: &str = "/tmp/exec-test";
 pub const SHOW: &str = "/tmp/exec-test/show";
 /// A copy of this program.
 pub const SELF: &str = "/tmp/exec-test/self";
-
-macro_rules! ensure {
-    ($condition:expr) => {
-        if !$condition {
-            return Err(format!(
-                "{}:{}: {}",
-                file!().rsplit('/').next().unwrap_or(""),
-                line!(),
-                stringify!($condition)
-            ));
-        }
-    };
-}
-pub(crate) use ensure;
 
 /// Fails with both values if they are not the same.
 macro_rules! same {
@@ -41,7 +25,7 @@ macro_rules! same {
                 if found != wanted {
                     return Err(format!(
                         "{}:{}: {} is {found:?}, not {wanted:?}",
-                        file!().rsplit('/').next().unwrap_or(""),
+                        test_programs::name_of(file!()),
                         line!(),
                         stringify!($found)
                     ));
@@ -51,10 +35,6 @@ macro_rules! same {
     };
 }
 pub(crate) use same;
-
-pub fn errno() -> i32 {
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
-}
 
 /// Whether this is Rouse: then there are cases that Linux has no answer for.
 pub fn is_rouse() -> bool {
