@@ -4,14 +4,14 @@
 //! Only what takes part in a protocol between CPUs comes from here: the state word, the idle protocol, the queues, the wait
 //! queue and the locks. Counters and facts that order nothing are the processor's own always. next: state.rs.
 
-#[cfg(all(debug_assertions, not(target_os = "none"), not(loom)))]
+#[cfg(all(debug_assertions, not(any(target_os = "none", loom, miri))))]
 mod lock_word;
-#[cfg(all(debug_assertions, not(target_os = "none"), not(loom)))]
+#[cfg(all(debug_assertions, not(any(target_os = "none", loom, miri))))]
 pub(crate) mod memory;
-#[cfg(all(debug_assertions, not(target_os = "none"), not(loom)))]
+#[cfg(all(debug_assertions, not(any(target_os = "none", loom, miri))))]
 mod simulated;
 
-#[cfg(not(any(loom, all(debug_assertions, not(target_os = "none")))))]
+#[cfg(not(any(loom, all(debug_assertions, not(any(target_os = "none", loom, miri))))))]
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
@@ -26,14 +26,14 @@ pub(crate) use loom::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 
-#[cfg(all(debug_assertions, not(target_os = "none"), not(loom)))]
+#[cfg(all(debug_assertions, not(any(target_os = "none", loom, miri))))]
 pub(crate) use self::{
     lock_word::{Held, LockWord},
     simulated::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence, foreign_step},
 };
 
 /// What a simulation sees of spin locks and of other people's queues: outside of one, nothing.
-#[cfg(not(all(debug_assertions, not(target_os = "none"), not(loom))))]
+#[cfg(not(all(debug_assertions, not(any(target_os = "none", loom, miri)))))]
 mod not_simulated {
     use core::marker::PhantomData;
 
@@ -62,5 +62,5 @@ mod not_simulated {
     }
 }
 
-#[cfg(not(all(debug_assertions, not(target_os = "none"), not(loom))))]
+#[cfg(not(all(debug_assertions, not(any(target_os = "none", loom, miri)))))]
 pub(crate) use self::not_simulated::{Held, LockWord, foreign_step};

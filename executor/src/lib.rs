@@ -86,6 +86,7 @@
 //! ```sh
 //! cargo test -p executor                # with a clock turned by hand, on real threads, and on simulated CPUs: tests/simulation
 //! RUSTFLAGS="--cfg loom" cargo test -p executor --release --target-dir target/loom --test 'loom_*'    # every interleaving
+//! cargo run --release -p executor-benchmarks    # beside other executors
 //! MIRIFLAGS=-Zmiri-ignore-leaks cargo +nightly miri test -p executor --tests   # executors are never freed: these leak
 //! ```
 //!

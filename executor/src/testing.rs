@@ -29,7 +29,7 @@ use core::{
 use std::{cell::Cell, panic, println, sync::Mutex, thread_local};
 
 /// Many CPUs on one thread, one step at a time: see tests/simulation.
-#[cfg(all(debug_assertions, not(loom)))]
+#[cfg(all(debug_assertions, not(any(loom, miri))))]
 #[doc(hidden)]
 pub mod simulation {
     pub use crate::{

@@ -125,6 +125,7 @@ pub(crate) mod record {
     }
 
     /// What the CPU held that this thread plays next, for what the one held that it has played until now.
+    #[cfg_attr(any(loom, miri), allow(dead_code, reason = "no simulation there"))]
     pub fn exchange(held: u64) -> u64 {
         HELD.replace(held)
     }

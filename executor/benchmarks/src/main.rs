@@ -1,0 +1,73 @@
+//! Rouse's executor beside three others on the developer's machine, without a kernel: what a spawn, a wake, a yield, a wake from another
+//! thread and a million timers cost.
+//!
+//! ```sh
+//! cargo run --release -p executor-benchmarks                  # all rows
+//! cargo run --release -p executor-benchmarks -- wake spawn    # those with these words in their names
+//! ```
+//!
+//! Each row runs the same futures on all of them (rows.rs), three times in turn; the least time counts, since whatever else the machine does
+//! only adds to it. Times are of the thread's own use of a processor, but for the wake from another thread, where waiting is
+//! the matter.
+//!
+//! Where Rouse is behind, and why: every poll reads the clock once, because each task's time is accounted and shared by weight (some 20
+//! of the 60 ns of a yield; with a clock that stands still a yield alone costs as much as tokio's). User tasks are kept in a heap by
+//! the time they have had, the others' in a line: that is the rest of a yield among a hundred, and of a spawn of a hundred thousand
+//! at once. Embassy's tasks are static memory that is never given back, and its queue is a stack without fairness. Timers are a heap,
+//! too: exact to the nanosecond, and a million of them in no order miss the cache at each step down; tokio's wheel is exact to a
+//! millisecond.
+//!
+//! next: peers.rs.
+
+mod peers;
+mod rows;
+
+use std::time::Duration;
+
+use peers::{AsyncExecutor, Embassy, Peer, Rouse, Tokio};
+use rows::{ROWS, Row};
+
+/// How often each is measured.
+const ROUNDS: usize = 3;
+
+/// The best of what was measured, for each peer that can do it, in the order of [`NAMES`].
+type Best = [Option<Duration>; NAMES.len()];
+
+const NAMES: [&str; 4] = [Rouse::NAME, Tokio::NAME, AsyncExecutor::NAME, Embassy::NAME];
+
+fn main() {
+    println!("nanoseconds for each, and how many times Rouse's that is\n");
+    print!("{:32}", "");
+    NAMES.iter().for_each(|name| print!("{name:>24}"));
+    println!();
+    // Words of the rows' names choose among them.
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let is_wanted = |row: &Row| wanted.is_empty() || wanted.iter().any(|word| row.name.contains(word.as_str()));
+    for row in ROWS.into_iter().filter(is_wanted) {
+        let best = measure(&row);
+        print!("{:32}", row.name);
+        let own = best[0].map(|own| own.as_secs_f64());
+        for time in best {
+            let cell = match time {
+                None => "–".to_owned(),
+                Some(time) => {
+                    let each = time.as_secs_f64() * 1e9 / row.count as f64;
+                    format!("{each:.1} ({:.2}×)", time.as_secs_f64() / own.unwrap_or(f64::NAN))
+                }
+            };
+            print!("{cell:>24}");
+        }
+        println!();
+    }
+}
+
+fn measure(row: &Row) -> Best {
+    let mut best: Best = [None; NAMES.len()];
+    for _ in 0..ROUNDS {
+        let times = [(row.rouse)(), (row.tokio)(), (row.async_executor)(), (row.embassy)()];
+        for (best, time) in best.iter_mut().zip(times) {
+            *best = [*best, time].into_iter().flatten().min();
+        }
+    }
+    best
+}
