@@ -370,3 +370,10 @@ fn the_cache_of_names_gives_back_what_nobody_uses() {
     let again = walk(&world, "d/7").expect("there");
     assert!(held.is_same(&again), "what is in use keeps its one dentry");
 }
+
+#[test]
+fn a_file_opened_with_both_bits_of_the_access_mode_is_neither_read_nor_written() {
+    let world = world();
+    let file = world.open("d/e/f", OpenFlags::WRONLY | OpenFlags::RDWR).expect("root may do both");
+    assert!(!file.flags().can_read() && !file.flags().can_write());
+}
