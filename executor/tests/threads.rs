@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     sync::{
-        Arc, OnceLock,
+        Arc, Barrier, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, Thread},
@@ -50,7 +50,9 @@ impl Machine for Threads {
     }
 
     fn idle(&self, nothing_to_do: &dyn Fn() -> bool) {
-        if nothing_to_do() {
+        // The last task may have been freed in a turn that found nothing to poll: then the end is near, and nobody else would say so.
+        let is_over = || self.executor.get().is_some_and(|executor| executor.task_count() == 0);
+        if nothing_to_do() && !is_over() {
             match self.alarms[CPU.get()].load(Ordering::SeqCst) {
                 // Without an alarm only a kick ends the sleep: a kick that is missing is a test that hangs.
                 u64::MAX => {
@@ -96,11 +98,14 @@ fn run(prepare: impl FnOnce(Executor<Threads>)) -> Executor<Threads> {
     let _ = executor.machine().executor.set(executor);
     prepare(executor);
     let is_over = &AtomicBool::new(false);
+    // Nobody is kicked before it can be.
+    let all_are_there = &Barrier::new(CPUS);
     thread::scope(|scope| {
         for cpu in 0..CPUS {
             scope.spawn(move || {
                 CPU.set(cpu);
                 let _ = executor.machine().threads[cpu].set(thread::current());
+                all_are_there.wait();
                 executor.run_until(cpu, || {
                     executor.machine().take_interrupts();
                     if executor.task_count() == 0 && !is_over.swap(true, Ordering::SeqCst) {
