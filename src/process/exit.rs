@@ -98,6 +98,11 @@ fn end_thread(thread: &Arc<Thread>, code: i32) {
     }
 }
 
+/// Whether a parent keeps its child's group from being orphaned: only then can the group be so without it.
+fn connects(parent: &Process, child: &Process) -> bool {
+    parent.group() != child.group() && parent.session() == child.session()
+}
+
 fn end_process(process: &Arc<Process>, status: ExitStatus) {
     if process.pid == 1 {
         panic!("init ended: {status:?}");
@@ -107,14 +112,15 @@ fn end_process(process: &Arc<Process>, status: ExitStatus) {
         crate::devices::terminals().session_ended(process.pid);
     }
     let (adopted, reaper, group_was_connected) = table::with(|table| {
-        let was_connected = !table.is_orphaned(process.group(), None);
+        let was_connected = table.process(process.parent()).is_some_and(|parent| connects(&parent, process));
         let reaper = table.reaper_of(process);
         *process.exit_status.lock() = Some(status);
         (table.adopt_children(process.pid, reaper), reaper, was_connected)
     });
     process.released_memory.wake_all();
     tell_reaper(&adopted, reaper);
-    let mut groups: alloc::vec::Vec<i32> = adopted.iter().map(|child| child.group()).collect();
+    let left = adopted.iter().filter(|child| connects(process, child));
+    let mut groups: alloc::vec::Vec<i32> = left.map(|child| child.group()).collect();
     if group_was_connected {
         groups.push(process.group());
     }
