@@ -25,6 +25,8 @@ fn main() -> ExitCode {
         }
         ["--child", role] => child::run(role),
         ["--threads", count] => memory::sleeping_threads(count.parse().unwrap_or(0)),
+        ["--bare-threads", count] => memory::bare_sleepers(raw::Sleeper::Thread, count.parse().unwrap_or(0)),
+        ["--processes", count] => memory::bare_sleepers(raw::Sleeper::Process, count.parse().unwrap_or(0)),
         [name] => match rows::ROWS.iter().find(|row| row.name == *name) {
             Some(row) => report((row.measure)()),
             None => usage(),
@@ -47,6 +49,6 @@ fn report(outcome: std::io::Result<measure::Figure>) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: bench ROW | --list | --threads COUNT");
+    eprintln!("usage: bench ROW | --list | --threads COUNT | --bare-threads COUNT | --processes COUNT");
     ExitCode::from(2)
 }

@@ -1,5 +1,6 @@
-//! What a sleeping thread costs the kernel: free memory, less what the process itself holds, with so many threads asleep.
+//! What a sleeping thread or process costs the kernel: free memory, less what the process itself holds, with so many of them asleep.
 
+use crate::raw::{self, Sleeper};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,13 +18,25 @@ pub fn sleeping_threads(count: usize) -> ExitCode {
         }
         started += 1;
     }
+    report(started);
+    // The threads end with the process.
+    std::process::exit(if started == count { 0 } else { 1 });
+}
+
+/// The same with threads or processes that have no memory of their own at all: they share this one's, stack included, and touch none.
+pub fn bare_sleepers(kind: Sleeper, count: usize) -> ExitCode {
+    let started = raw::start_sleepers(kind, count);
+    report(started);
+    raw::end_sleepers();
+    if started == count { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn report(started: usize) {
     // All of them have to have fallen asleep.
     std::thread::sleep(Duration::from_secs(2));
     let free = field("/proc/meminfo", "MemFree:");
     let own = field("/proc/self/status", "VmRSS:");
     println!("{started} {free} {own}");
-    // The threads end with the process.
-    std::process::exit(if started == count { 0 } else { 1 });
 }
 
 fn field(file: &str, name: &str) -> u64 {
