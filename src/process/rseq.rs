@@ -12,6 +12,7 @@
 //!
 //! Next: `deliver.rs`; rseq(2) itself is in `src/syscall/thread.rs`.
 
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use abi::{Errno, Result};
@@ -91,12 +92,28 @@ impl RunningThread {
     /// Tells the program where it goes on; if its area is bad, by a SIGSEGV: one that ends it, if a handler of SIGSEGV is what is
     /// `delivered` now.
     pub async fn update_rseq(&mut self, delivered: Option<Signal>) {
-        if self.tell_rseq().await.is_err() {
+        if self.tell_rseq_now() {
+            return;
+        }
+        // Rare: not a part of every thread.
+        if Box::pin(self.tell_rseq()).await.is_err() {
             if delivered == Some(Signal::SIGSEGV) {
                 self.process.handlers().set(Signal::SIGSEGV, Action::default());
             }
             send::force(self.shared(), SignalInfo::kernel(Signal::SIGSEGV));
         }
+    }
+
+    /// Tells the program on which CPU it goes on, if it is in no restartable sequence and its area is there.
+    fn tell_rseq_now(&self) -> bool {
+        let Some(area) = self.rseq else { return true };
+        let is_in_none = self.try_get(UserPtr::<u64>::new(area.address + 8)) == Some(0);
+        let cpu = arch::cpu_id() as u32;
+        let is_told = is_in_none && self.try_put(UserPtr::new(area.address), &[cpu, cpu]);
+        if is_told {
+            self.told.set(cpu);
+        }
+        is_told
     }
 
     /// Ends the restartable sequence that the program is in, and tells it on which CPU it goes on.

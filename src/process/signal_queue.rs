@@ -47,10 +47,14 @@ impl SignalQueue {
     /// Takes the first signal that is in `wanted`.
     pub fn take(&mut self, wanted: SignalSet) -> Option<SignalInfo> {
         let signal = self.set.intersection(wanted).first()?;
-        let found = self.infos.iter().position(|info| info.signal == signal);
-        let info = found
-            .and_then(|place| self.infos.remove(place))
-            .unwrap_or(SignalInfo { signal, origin: Origin::User { pid: 0, uid: 0, is_directed: false } });
+        // Mostly there is just one.
+        let info = if self.infos.front().is_some_and(|info| info.signal == signal) {
+            self.infos.pop_front()
+        } else {
+            let found = self.infos.iter().position(|info| info.signal == signal);
+            found.and_then(|place| self.infos.remove(place))
+        };
+        let info = info.unwrap_or(SignalInfo { signal, origin: Origin::User { pid: 0, uid: 0, is_directed: false } });
         if !self.infos.iter().any(|info| info.signal == signal) {
             self.set.remove(signal);
         }
