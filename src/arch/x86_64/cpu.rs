@@ -71,6 +71,7 @@ pub(super) fn apic_id_of(cpu: usize) -> Option<u32> {
 pub(super) const KERNEL_STACK: usize = core::mem::offset_of!(Cpu, kernel_stack);
 pub(super) const CONTEXT: usize = core::mem::offset_of!(Cpu, context);
 pub(super) const SCRATCH: usize = core::mem::offset_of!(Cpu, scratch);
+const ID: usize = core::mem::offset_of!(Cpu, id);
 
 struct BootCpu(UnsafeCell<Cpu>);
 
@@ -143,7 +144,10 @@ pub fn with_cpu<R>(work: impl FnOnce(&Cpu) -> R) -> R {
 /// The number of the CPU that executes this; a hint as soon as the caller has awaited anything.
 #[inline(always)]
 pub fn cpu_id() -> usize {
-    with_cpu(Cpu::id)
+    let id: usize;
+    // SAFETY: as in `with_cpu`: the number was written before the record was loaded, and never changes.
+    unsafe { asm!("mov {}, gs:[{}]", out(reg) id, const ID, options(nostack, preserves_flags, nomem, pure)) };
+    id
 }
 
 /// Loads the descriptor tables, GS base, the SYSCALL registers and the protection bits of the boot CPU.
