@@ -1,40 +1,40 @@
 //! What system calls cost: instructions counted by QEMU's `-icount`, where one takes a nanosecond, and allocations counted by the
 //! kernel (`/proc/rouse/counters`).
 //!
-//! The limits are what Linux 6.1 takes for the same row of the same program (`cargo run --release -- bench`), or less where less is
-//! promised. The kernel is the fast one: the checked one does more.
+//! The limits are what was last measured and a few per cent, all of it below what Linux 6.1 takes for the same row of the same program
+//! (`cargo run --release -- bench`). The kernel is the one that is shipped, compiled as a whole: the checked one does more.
 
 use xtask::guest::Guest;
 use xtask::machine::Options;
 
 /// Rows that allocate nothing, with the most instructions that each may take.
 const WITHOUT_MEMORY: &[(&str, f64)] = &[
-    ("null-syscall", 200.0),
-    ("read-1", 669.0),
-    ("write-1", 592.0),
-    ("lseek", 397.0),
-    ("clock-gettime", 400.0),
-    ("futex-wake", 497.0),
-    ("fstat", 1_040.0),
-    ("stat", 3_570.0),
-    ("poll-1", 970.0),
-    ("poll-100", 13_450.0),
-    ("select-100", 15_500.0),
-    ("signal-install", 494.0),
-    ("signal-deliver", 3_740.0),
-    ("pipe-round-trip", 12_500.0),
-    ("switch-2", 4_390.0),
+    ("null-syscall", 150.0),
+    ("read-1", 410.0),
+    ("write-1", 375.0),
+    ("lseek", 230.0),
+    ("clock-gettime", 48.0),
+    ("futex-wake", 240.0),
+    ("fstat", 400.0),
+    ("stat", 2_000.0),
+    ("poll-1", 550.0),
+    ("poll-100", 9_300.0),
+    ("select-100", 8_000.0),
+    ("signal-install", 405.0),
+    ("signal-deliver", 3_150.0),
+    ("pipe-round-trip", 6_900.0),
+    ("switch-2", 3_450.0),
 ];
 
 /// Rows that may allocate.
 const OTHERS: &[(&str, f64)] = &[
-    ("open-close", 6_390.0),
-    ("protection-fault", 8_960.0),
-    ("page-fault-anonymous", 5_800.0),
-    ("unix-round-trip", 16_700.0),
-    ("thread-create-join", 75_800.0),
-    ("fork-exit", 168_000.0),
-    ("fork-exec", 654_000.0),
+    ("open-close", 3_900.0),
+    ("protection-fault", 6_700.0),
+    ("page-fault-anonymous", 2_100.0),
+    ("unix-round-trip", 8_700.0),
+    ("thread-create-join", 30_000.0),
+    ("fork-exit", 76_000.0),
+    ("fork-exec", 420_000.0),
 ];
 
 const TIME_LIMIT_SECONDS: u64 = 600;
@@ -43,7 +43,7 @@ const SLEEPER_KIB: f64 = 4.0;
 
 #[test]
 fn system_calls_take_no_more_instructions_than_on_linux_and_the_quick_ones_no_memory() {
-    let options = Options { icount: true, timeout: Some(TIME_LIMIT_SECONDS), ..Options::default() };
+    let options = Options { icount: true, optimized: true, timeout: Some(TIME_LIMIT_SECONDS), ..Options::default() };
     let mut guest = Guest::start(&options).expect("a machine");
     let mut complaints = Vec::new();
     let quick = WITHOUT_MEMORY.iter().map(|row| (row, true));
@@ -65,7 +65,8 @@ fn system_calls_take_no_more_instructions_than_on_linux_and_the_quick_ones_no_me
 
 #[test]
 fn a_sleeping_thread_takes_at_most_four_kib_of_the_kernel() {
-    let options = Options { memory: "1G".into(), timeout: Some(TIME_LIMIT_SECONDS), ..Options::default() };
+    let options =
+        Options { memory: "1G".into(), optimized: true, timeout: Some(TIME_LIMIT_SECONDS), ..Options::default() };
     let mut guest = Guest::start(&options).expect("a machine");
     // (threads, memory that is free or the process's own, in KiB)
     let mut with_threads = |count: &str| {

@@ -29,7 +29,7 @@ const MODULES: &str = "multiboot2 normal fat iso9660 search search_label all_vid
 /// # Errors
 /// A tool or a part of the image is missing and cannot be provided.
 pub fn run(options: &Options, output: &Path) -> Result<()> {
-    let kernel = kernel::build(options.profile())?;
+    let kernel = kernel::build(Options { optimized: true, ..options.clone() }.profile())?;
     let root = Root::named(&options.root, &options.packages)?;
     let additions: Vec<_> = options.add.iter().map(|text| Addition::parse(text)).collect();
     let prepared = root.prepare(&additions, false, options.verbose)?;

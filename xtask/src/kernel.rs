@@ -32,9 +32,11 @@ pub enum Kernel {
 /// How Rouse is compiled: a cargo profile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
-    /// As fast as it gets.
+    /// Fast, and soon there.
     #[default]
     Fast,
+    /// As fast as it gets: compiled as a whole.
+    Optimized,
     /// With debug assertions, lock-order checks and overflow checks.
     Checked,
     /// As [`Profile::Fast`], with all that a debugger wants to know.
@@ -80,6 +82,7 @@ pub fn build(profile: Profile) -> Result<PathBuf> {
     // A folder of its own for the debugger's, so that neither build undoes the other.
     let (folder, name) = match profile {
         Profile::Fast => ("kernel", "kernel"),
+        Profile::Optimized => ("kernel", "kernel-optimized"),
         Profile::Checked => ("kernel", "kernel-checked"),
         Profile::Debugged => ("kernel-debugged", "kernel"),
     };
