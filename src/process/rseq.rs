@@ -120,7 +120,7 @@ impl RunningThread {
     ///
     /// # Errors
     ///
-    /// `EFAULT`, `EINVAL`: as of [`RunningThread::abort_restartable_sequence`].
+    /// `EFAULT`, `EINVAL`: as of `abort_restartable_sequence`.
     pub async fn tell_rseq(&mut self) -> Result<()> {
         let Some(area) = self.rseq else { return Ok(()) };
         self.abort_restartable_sequence().await?;

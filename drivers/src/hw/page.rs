@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 
 use super::{DmaAddr, PAGE_SIZE, PhysAddr};
 
-/// Where counted frames come from. The kernel implements it over its frame allocator, [`HostPages`] over the host's heap.
+/// Where counted frames come from. The kernel implements it over its frame allocator, [`HostPages`](super::HostPages) over the host's heap.
 ///
 /// # Safety
 ///

@@ -34,7 +34,7 @@ pub unsafe fn set_entry_count(table: u64, count: u16) {
 
 /// # Safety
 ///
-/// `table` is a table nobody else changes; `index` is below [`ENTRIES`].
+/// `table` is a table nobody else changes; `index` is below [`ENTRIES`](crate::arch::paging::ENTRIES).
 #[inline]
 pub unsafe fn entry_at(table: u64, index: usize) -> Entry {
     // SAFETY: the caller's promise; a table is a whole frame. The hardware may set bits, so the access is volatile.
