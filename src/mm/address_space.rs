@@ -36,6 +36,7 @@ use super::rank;
 use super::shootdown::SHOOTDOWN;
 use super::vma::{Backing, Vma, VmaFlags, VmaMap};
 use crate::arch::paging::{Rights, USER_END};
+use crate::mm::MakeRoom;
 
 pub(super) use inner::{Flushing, Inner};
 pub(super) use limits::AtomicLimits;
@@ -336,7 +337,7 @@ pub(super) fn user_range(address: usize, len: usize) -> Result<Range<usize>, Err
 
 /// A list that may not find room for one more.
 pub(super) fn try_push<T>(list: &mut Vec<T>, value: T) -> Result<(), OutOfMemory> {
-    list.try_reserve(1).map_err(|_| OutOfMemory)?;
+    list.make_room(1).map_err(|_| OutOfMemory)?;
     list.push(value);
     Ok(())
 }

@@ -23,6 +23,7 @@ pub mod gate;
 pub mod heap;
 mod identity;
 pub mod layout;
+mod make_room;
 mod mapper;
 pub mod page_fault;
 #[allow(unsafe_code, reason = "the tables that the MMU reads: invariant 9 of ARCHITECTURE.md")]
@@ -47,6 +48,7 @@ pub use frames::{FRAME_SIZE, FRAMES, Frames, Initrd};
 pub use gate::{admit, try_admit};
 pub use heap::try_box;
 pub use layout::Layout;
+pub use make_room::MakeRoom;
 pub use page_fault::{Access, Fault, Stop};
 pub use shared_memory::shared_memory;
 pub use user::{ActiveSpace, UserBuffer, UserPtr, UserSlice};

@@ -40,6 +40,7 @@ use super::address_space::AddressSpace;
 use super::page_fault::{Access, Fault, Stop};
 use crate::arch::paging::USER_END;
 use crate::arch::{copy, cpus_online};
+use crate::mm::MakeRoom;
 
 pub use buffer::UserBuffer;
 pub use pointer::{UserPtr, UserSlice};
@@ -189,7 +190,7 @@ impl ActiveSpace<'_> {
             self.read_bytes(address, &mut part[..len]).map_err(|stopped| Stopped { done: 0, ..stopped })?;
             let end = part[..len].iter().position(|byte| *byte == 0);
             let found = &part[..end.unwrap_or(len)];
-            if string.try_reserve(found.len()).is_err() {
+            if string.make_room(found.len()).is_err() {
                 return Ok(Err(Errno::ENOMEM));
             }
             string.extend_from_slice(found);

@@ -18,6 +18,7 @@ use fs::Inode;
 use super::frames::FRAME_SIZE;
 use super::page_table::OutOfMemory;
 use crate::arch::paging::Rights;
+use crate::mm::MakeRoom;
 
 /// Areas a program may have: Linux's `vm.max_map_count`, and as much as there.
 static AREAS_AT_MOST: AtomicUsize = AtomicUsize::new(65_530);
@@ -220,7 +221,7 @@ struct Searched {
 
 fn new_chunk() -> Result<Vec<Vma>, OutOfMemory> {
     let mut chunk = Vec::new();
-    chunk.try_reserve_exact(CHUNK).map_err(|_| OutOfMemory)?;
+    chunk.make_exact_room(CHUNK).map_err(|_| OutOfMemory)?;
     Ok(chunk)
 }
 
@@ -242,8 +243,8 @@ impl VmaMap {
             [] => 1,
             _ => 3,
         };
-        self.spare.try_reserve(needed + 1).map_err(|_| OutOfMemory)?;
-        self.chunks.try_reserve(3).map_err(|_| OutOfMemory)?;
+        self.spare.make_room(needed + 1).map_err(|_| OutOfMemory)?;
+        self.chunks.make_room(3).map_err(|_| OutOfMemory)?;
         while self.spare.len() < needed {
             self.spare.push(new_chunk()?);
         }
@@ -456,7 +457,7 @@ impl VmaMap {
     /// [`OutOfMemory`].
     pub fn try_clone(&self, keep: impl Fn(&Vma) -> bool) -> Result<VmaMap, OutOfMemory> {
         let mut copy = VmaMap::default();
-        copy.chunks.try_reserve(self.chunks.len()).map_err(|_| OutOfMemory)?;
+        copy.chunks.make_room(self.chunks.len()).map_err(|_| OutOfMemory)?;
         for chunk in &self.chunks {
             let mut copied = new_chunk()?;
             copied.extend(chunk.iter().filter(|vma| keep(vma)).cloned());

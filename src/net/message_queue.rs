@@ -6,13 +6,14 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use fs::{Errno, Result, Sink, Source, Stop};
+use fs::{Result, Sink, Source, Stop};
 
 use super::BUFFER_SIZE;
 use super::name::Name;
 use super::rights::Rights;
 use super::socket::Sender;
 use super::transfer::Incoming;
+use crate::mm::MakeRoom;
 
 /// So many messages of senders that it is not connected to may wait (`net.unix.max_dgram_qlen`).
 const STRANGERS_MAX: usize = 10;
@@ -36,7 +37,7 @@ impl Message {
     pub fn copy_in(source: &mut dyn Source, sender: Sender, from: Option<Arc<Name>>) -> Result<Message, Stop> {
         let len = source.remaining();
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+        bytes.make_exact_room(len)?;
         bytes.resize(len, 0);
         let taken = source.take(&mut bytes);
         if taken < len {
@@ -85,7 +86,7 @@ impl MessageQueue {
     ///
     /// `ENOMEM`: the message is dropped, the files are not.
     pub fn push(&mut self, mut message: Message, rights: &mut Option<Rights>) -> Result<()> {
-        self.messages.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        self.messages.make_room(1)?;
         message.rights = rights.take();
         self.cost += message.cost();
         self.messages.push_back(message);

@@ -13,6 +13,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::mm::MakeRoom;
 use abi::{Errno, Result};
 use executor::sync::SpinLock;
 use fs::OpenFile;
@@ -75,7 +76,7 @@ impl Rights {
     pub fn copy(&self) -> Option<Rights> {
         let parcel = self.0.as_ref()?;
         let mut files = Vec::new();
-        files.try_reserve_exact(parcel.files.len()).ok()?;
+        files.make_exact_room(parcel.files.len()).ok()?;
         files.extend(parcel.files.iter().cloned());
         Rights::new(files, parcel.user, usize::MAX).ok()
     }

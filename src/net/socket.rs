@@ -23,6 +23,7 @@ use fs::{Path, PollEvents, Stop};
 use super::message_queue::MessageQueue;
 use super::name::{self, Name};
 use super::stream_queue::StreamQueue;
+use crate::mm::MakeRoom;
 
 /// The most connections that may wait for accept(2) (`net.core.somaxconn`).
 const BACKLOG_MAX: usize = 4096;
@@ -359,7 +360,7 @@ impl Socket {
         let mut state = self.state.lock();
         state.check_backlog()?;
         if let Role::Listening(listener) = &mut state.role {
-            listener.waiting.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            listener.waiting.make_room(1)?;
             listener.waiting.push_back(server.clone());
         }
         Ok(())
@@ -378,7 +379,7 @@ impl Socket {
             }
             // Nothing here may be the last that holds a socket, which must not be dropped under a lock: only counts are asked.
             state.followers.retain(|follower| follower.strong_count() > 0);
-            state.followers.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            state.followers.make_room(1)?;
             state.followers.push(Arc::downgrade(self));
         }
         let former = core::mem::replace(&mut self.state.lock().peer, peer);

@@ -13,6 +13,7 @@ use super::BUFFER_SIZE;
 use super::rights::Rights;
 use super::socket::Sender;
 use super::transfer::{Incoming, Outgoing};
+use crate::mm::MakeRoom;
 
 /// So many pages may wait.
 const PAGES_MAX: usize = BUFFER_SIZE / PAGE_SIZE;
@@ -108,7 +109,7 @@ impl StreamQueue {
         outgoing: &mut Outgoing,
         is_of_rights: bool,
     ) -> Result<(usize, usize), Stop> {
-        self.chunks.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        self.chunks.make_room(1)?;
         let page = self.spare.take().or_else(|| Page::allocate(pages)).ok_or(Errno::ENOMEM)?;
         let room = PAGE_SIZE.min(source.remaining());
         let moved = source.take_page(&page, 0, room);

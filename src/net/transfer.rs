@@ -15,6 +15,7 @@ use super::message_queue::Message;
 use super::name::Name;
 use super::rights::Rights;
 use super::socket::{Queue, Role, Sender, Socket, State, Type};
+use crate::mm::MakeRoom;
 
 /// What is sent besides bytes.
 pub struct Outgoing {
@@ -184,7 +185,7 @@ impl Socket {
         let tells = !incoming.peeks && was_tight && (is_message || state.queue.is_writable(true));
         let peer = state.peer.clone();
         let mut followers: Vec<Weak<Socket>> = Vec::new();
-        if tells && followers.try_reserve_exact(state.followers.len()).is_ok() {
+        if tells && followers.make_exact_room(state.followers.len()).is_ok() {
             followers.extend(state.followers.iter().cloned());
         }
         drop(state);

@@ -4,11 +4,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use abi::{Errno, Result};
+use abi::Result;
 use fs::environment::{major, minor};
 
 use super::process::{Subject, display};
 use super::text::Text;
+use crate::mm::MakeRoom;
 use crate::mm::report::{AreaName, AreaReport};
 use crate::mm::{AddressSpace, MappedFile, Rights, VmaFlags};
 use crate::process::image::Image;
@@ -30,7 +31,7 @@ fn image_in_memory(subject: &Subject) -> Result<Option<(Arc<AddressSpace>, Arc<I
 /// Reads memory up to where it ends.
 async fn read(space: &AddressSpace, range: Range<usize>) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(range.len()).map_err(|_| Errno::ENOMEM)?;
+    bytes.make_exact_room(range.len())?;
     bytes.resize(range.len(), 0);
     let len = space.read_remote(range.start, &mut bytes).await;
     bytes.truncate(len);

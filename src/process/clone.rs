@@ -18,6 +18,7 @@ use super::signal::Signal;
 use super::table::{self, ThreadPermit};
 use super::thread::{self, OnCpu, RunningThread, Thread, View};
 use super::wait_event::Interruptible;
+use crate::mm::MakeRoom;
 
 /// A flag of clone3(2) that does not fit 32 bits: the child has no signal handlers.
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
@@ -236,7 +237,7 @@ pub fn start_with<F: Future<Output = Box<RunningThread>> + Send + 'static>(
             let signals = process.signals.lock();
             signals.group_exit.is_some() || signals.is_executing
         };
-        if is_closed || threads.try_reserve(1).is_err() {
+        if is_closed || threads.make_room(1).is_err() {
             drop(threads);
             table::with(|table| table.forget(tid));
             return Err(Errno::EAGAIN);

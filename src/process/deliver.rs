@@ -26,6 +26,7 @@ use super::thread::{Life, RunningThread, attention};
 use super::wait_event::Interruptible;
 use crate::arch::signal_frame::{FaultRecord, FrameContent, SignalFrame};
 use crate::arch::{Exception, PageFault, VectorState, vector_layout};
+use crate::mm::MakeRoom;
 use crate::mm::{Access, Fault};
 use crate::syscall::numbers;
 
@@ -325,7 +326,7 @@ impl RunningThread {
             self.space.read_user_bytes(address, &mut legacy).await?;
             let len = vector_layout::frame_len(&legacy);
             let mut bytes = Vec::new();
-            bytes.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+            bytes.make_exact_room(len)?;
             bytes.resize(len, 0);
             self.space.read_user_bytes(address, &mut bytes).await?;
             self.vector.lock().load(&bytes)?;

@@ -8,6 +8,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use crate::mm::MakeRoom;
 use abi::{Errno, Result};
 use elf::abi as elf_abi;
 use elf::endian::LittleEndian;
@@ -182,7 +183,7 @@ impl Plan {
         if end > USER_END {
             return Err(Errno::ENOMEM);
         }
-        self.segments.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        self.segments.make_room(1)?;
         self.segments.push(Segment {
             address: header.p_vaddr,
             memory_len: header.p_memsz,

@@ -34,6 +34,7 @@ use super::script::{self, LINE_MAX};
 use super::start_stack::{self, Auxiliary, Strings};
 use super::thread::RunningThread;
 use crate::arch::{self, UserContext};
+use crate::mm::MakeRoom;
 
 /// What is to be executed, and how it was named.
 pub struct Program {
@@ -113,7 +114,7 @@ impl RunningThread {
         let is_readable = executable.is_readable && interpreter.as_ref().is_none_or(|(file, _)| file.is_readable);
         let name = command_name(&executable.path, &program);
         let mut holds = Vec::new();
-        holds.try_reserve_exact(2).map_err(|_| Errno::ENOMEM)?;
+        holds.make_exact_room(2)?;
         holds.push(executable.hold);
         holds.extend(interpreter.map(|(file, _)| file.hold));
         let image = Image {
@@ -179,7 +180,7 @@ impl RunningThread {
     async fn open_interpreter(&self, program: &Executable, range: &Range<u64>) -> Result<(Executable, Plan)> {
         let mut bytes = Vec::new();
         let len = (range.end - range.start) as usize;
-        bytes.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+        bytes.make_exact_room(len)?;
         bytes.resize(len, 0);
         if program.read(range.start, &mut bytes).await? != len {
             return Err(Errno::ENOEXEC);

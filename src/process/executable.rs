@@ -14,6 +14,7 @@ use fs::{Caller, Inode, Kind, MountFlags, Path};
 
 use super::elf_plan::{HEADER_LEN, Header, Plan};
 use super::image::ExecutingHold;
+use crate::mm::MakeRoom;
 use crate::mm::MappedFile;
 
 /// Bytes of a page.
@@ -83,7 +84,7 @@ impl Executable {
         let len = self.read(0, &mut bytes).await?;
         let header = Header::parse(&bytes[..len])?;
         let mut table = Vec::new();
-        table.try_reserve_exact(header.table_len()).map_err(|_| Errno::ENOMEM)?;
+        table.make_exact_room(header.table_len())?;
         table.resize(header.table_len(), 0);
         if self.read(header.table_offset, &mut table).await? != table.len() {
             return Err(Errno::ENOEXEC);

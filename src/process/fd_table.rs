@@ -8,6 +8,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::mm::MakeRoom;
 use abi::{Errno, Result};
 use executor::sync::SpinLock;
 use fs::OpenFile;
@@ -53,8 +54,8 @@ impl Slots {
         let words = number / 64 + 1;
         if words > self.taken.len() {
             let more = words - self.taken.len();
-            self.taken.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
-            self.descriptors.try_reserve(words * 64 - self.descriptors.len()).map_err(|_| Errno::ENOMEM)?;
+            self.taken.make_room(more)?;
+            self.descriptors.make_room(words * 64 - self.descriptors.len())?;
             self.taken.resize(words, 0);
             self.descriptors.resize(words * 64, None);
         }

@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 
 use super::signal::{Origin, Signal, SignalInfo, SignalSet};
+use crate::mm::MakeRoom;
 
 /// The signals that wait for one receiver. A standard signal waits at most once; real-time signals queue up.
 #[derive(Default)]
@@ -27,7 +28,7 @@ impl SignalQueue {
         if self.set.contains(info.signal) && (waits_once || self.has_of_timer(&info)) {
             return true;
         }
-        let has_room = self.infos.len() < MOST_QUEUED && self.infos.try_reserve(1).is_ok();
+        let has_room = self.infos.len() < MOST_QUEUED && self.infos.make_room(1).is_ok();
         if has_room {
             self.infos.push_back(info);
         } else if info.signal.is_real_time() {

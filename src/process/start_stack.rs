@@ -15,6 +15,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use crate::mm::MakeRoom;
 use abi::{Errno, Result, auxvec};
 
 /// The longest string, with its NUL: MAX_ARG_STRLEN.
@@ -41,7 +42,7 @@ impl Strings {
         if string.len() >= STRING_MAX {
             return Err(Errno::E2BIG);
         }
-        self.bytes.try_reserve(string.len() + 1).map_err(|_| Errno::ENOMEM)?;
+        self.bytes.make_room(string.len() + 1)?;
         self.bytes.extend_from_slice(string);
         self.bytes.push(0);
         self.count += 1;
@@ -150,7 +151,7 @@ pub fn build(
     let words = 1 + arguments.count + 1 + environment.count + 1 + 2 * pairs.len();
     let pointer = below(random_at, words * 8)? & !15;
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(top - pointer).map_err(|_| Errno::ENOMEM)?;
+    bytes.make_exact_room(top - pointer)?;
     let mut word = |word: u64| bytes.extend_from_slice(&word.to_ne_bytes());
     word(arguments.count as u64);
     for (strings, at) in [(arguments, arguments_at), (environment, environment_at)] {

@@ -8,6 +8,7 @@ use fs::buffer::{SliceSink, SliceSource};
 use fs::{OpenFile, OpenFlags, Stop};
 
 use super::transfer::{MOST, wait_for_change};
+use crate::mm::MakeRoom;
 use crate::mm::user::UserPtr;
 use crate::process::RunningThread;
 use crate::process::fd_table::Fd;
@@ -25,7 +26,7 @@ async fn copy_between(
     count: usize,
 ) -> Result<(usize, Option<u64>, Option<u64>)> {
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(STEP.min(count)).map_err(|_| Errno::ENOMEM)?;
+    bytes.make_exact_room(STEP.min(count))?;
     bytes.resize(STEP.min(count), 0);
     let mut done = 0;
     while done < count {

@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering;
 use fs::Credentials;
 use fs::permission::Capabilities;
 
+use crate::mm::MakeRoom;
 use crate::mm::user::UserPtr;
 use crate::process::RunningThread;
 
@@ -279,7 +280,7 @@ pub async fn setgroups(thread: &mut RunningThread, count: usize, list: UserPtr<u
         return Err(Errno::EINVAL);
     }
     let mut groups = Vec::new();
-    groups.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    groups.make_exact_room(count)?;
     for index in 0..count {
         groups.push(thread.get(list.element(index)).await?);
     }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use abi::{Errno, Result};
 use fs::{At, DirectoryEntry};
 
+use crate::mm::MakeRoom;
 use crate::mm::user::UserPtr;
 use crate::process::RunningThread;
 use crate::process::fd_table::Fd;
@@ -70,7 +71,7 @@ async fn entries(thread: &mut RunningThread, fd: Fd, buffer: usize, size: usize,
                 }
                 break 'all;
             }
-            bytes.try_reserve(layout.len(entry)).map_err(|_| Errno::ENOMEM)?;
+            bytes.make_room(layout.len(entry))?;
             layout.encode(entry, &mut bytes);
             position = entry.next;
         }

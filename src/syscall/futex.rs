@@ -29,6 +29,7 @@ use executor::Instant;
 use executor::sync::{SpinGuard, SpinLock};
 
 use super::time;
+use crate::mm::MakeRoom;
 use crate::mm::user::UserPtr;
 use crate::mm::{Access, AddressSpace, Fault};
 use crate::process::RunningThread;
@@ -172,7 +173,7 @@ fn join(key: Key, address: usize, expected: u32, bits: u32, space: &AddressSpace
         Some(_) => {}
     }
     let queue = table.entry(key).or_default();
-    if queue.try_reserve(1).is_err() {
+    if queue.make_room(1).is_err() {
         return Err(Errno::ENOMEM);
     }
     queue.push_back(waiter.clone());
@@ -252,7 +253,7 @@ impl Requeue {
         let moved;
         loop {
             let waiting = bucket(self.from).lock().get(&self.from).map_or(0, VecDeque::len);
-            woken.try_reserve(waiting.min(self.wake)).map_err(|_| Errno::ENOMEM)?;
+            woken.make_room(waiting.min(self.wake))?;
             let mut tables = Tables::lock(self.from, self.to);
             if let Some((address, expected)) = self.condition {
                 match space.active().load_u32(UserPtr::new(address)) {
@@ -320,7 +321,7 @@ impl Tables {
             return Ok(count); // they are there already
         }
         let other = self.to().entry(request.to).or_default();
-        if other.try_reserve(count).is_err() {
+        if other.make_room(count).is_err() {
             if other.is_empty() {
                 self.to().remove(&request.to);
             }
@@ -489,7 +490,7 @@ async fn walk_robust_list(thread: &mut RunningThread, head: usize) -> Result<()>
     // The lowest bit of a pointer marks a lock with priority inheritance; the pointer itself is even.
     while next & !1 != head as u64 && entries.len() < MOST_ROBUST {
         if next & !1 != pending & !1 {
-            entries.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            entries.make_room(1)?;
             entries.push(next & !1);
         }
         next = thread.get(UserPtr::new((next & !1) as usize)).await?;

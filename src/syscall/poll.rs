@@ -19,6 +19,7 @@ use fs::{OpenFile, PollEvents};
 use zerocopy::IntoBytes;
 
 use super::time::{self, Timespec};
+use crate::mm::MakeRoom;
 use crate::mm::user::UserPtr;
 use crate::process::RunningThread;
 use crate::process::fd_table::Fd;
@@ -156,7 +157,7 @@ async fn poll_until(
     let words: Vec<u64> = thread.space.read_user_array(list, count).await?;
     let entries: Vec<Entry> = words.into_iter().map(Entry::from_word).collect();
     let mut watched = Vec::new();
-    watched.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    watched.make_exact_room(count)?;
     for entry in &entries {
         watched.push(if entry.fd < 0 { None } else { Some((thread.files.get(Fd(entry.fd)).ok(), entry.wanted)) });
     }
@@ -200,7 +201,7 @@ async fn wait_for_any(
     let mut waiters: Vec<Pin<Box<Waiter<&WaitQueue>>>> = Vec::new();
     for (file, _) in watched.iter().flatten() {
         if let Some(queue) = file.as_ref().and_then(|file| file.ops.wait_queue()) {
-            waiters.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            waiters.make_room(1)?;
             waiters.push(Box::pin(Waiter::shared(queue)));
         }
     }

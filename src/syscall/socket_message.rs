@@ -11,6 +11,7 @@ use fs::{Capabilities, OpenFile, Stop};
 
 use super::socket::{Waiting, attempt, find, get_address, put_address, put_address_in};
 use super::transfer::{self, MOST};
+use crate::mm::MakeRoom;
 use crate::mm::user::{UserPtr, UserSlice};
 use crate::mm::{FRAMES, UserBuffer};
 use crate::net::{Direction, Incoming, Name, Outgoing, RIGHTS_MAX, Rights, Sender, Socket, Type, socket_of};
@@ -255,7 +256,7 @@ fn add_files(thread: &RunningThread, data: &[u8], files: &mut Vec<Arc<OpenFile>>
     if numbers.len() + files.len() > RIGHTS_MAX {
         return Err(Errno::EINVAL);
     }
-    files.try_reserve(numbers.len()).map_err(|_| Errno::ENOMEM)?;
+    files.make_room(numbers.len())?;
     for number in numbers {
         files.push(thread.files.get(Fd(i32::from_ne_bytes(*number)))?);
     }

@@ -17,7 +17,8 @@ use alloc::collections::VecDeque;
 use fs::Sink;
 
 use super::termios::DISABLED;
-use crate::tty::{Errno, Result};
+use crate::mm::MakeRoom;
+use crate::tty::Result;
 
 /// How many bytes of input a terminal keeps, and so the length of the longest line.
 pub const INPUT_CAPACITY: usize = 4096;
@@ -52,7 +53,7 @@ impl Input {
     /// `ENOMEM`.
     pub fn new() -> Result<Input> {
         let mut cells = VecDeque::new();
-        cells.try_reserve_exact(INPUT_CAPACITY).map_err(|_| Errno::ENOMEM)?;
+        cells.make_exact_room(INPUT_CAPACITY)?;
         Ok(Input { cells, committed: 0, is_pushed: false })
     }
 

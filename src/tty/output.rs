@@ -9,7 +9,8 @@ use abi::general::{IUTF8, OCRNL, OLCUC, ONLCR, ONLRET, ONOCR, OPOST, TABDLY, XTA
 use alloc::collections::VecDeque;
 
 use super::termios::Termios;
-use crate::tty::{Errno, Result};
+use crate::mm::MakeRoom;
+use crate::tty::Result;
 
 /// How much output may wait for the line, in bytes.
 pub const OUTPUT_CAPACITY: usize = 8192;
@@ -68,7 +69,7 @@ impl Output {
     /// `ENOMEM`.
     pub fn new() -> Result<Output> {
         let mut queue = VecDeque::new();
-        queue.try_reserve_exact(OUTPUT_CAPACITY).map_err(|_| Errno::ENOMEM)?;
+        queue.make_exact_room(OUTPUT_CAPACITY)?;
         Ok(Output { queue, column: 0, line_column: 0, marked: (0, 0), released: 0 })
     }
 

@@ -27,7 +27,8 @@ use executor::sync::{Event, SpinLock, WaitQueue};
 use executor::time::TimerHandle;
 
 use super::terminal::WindowSize;
-use crate::tty::{Errno, Result, rank};
+use crate::mm::MakeRoom;
+use crate::tty::{Result, rank};
 
 /// How many bytes wait to be shown, and how many keys to be read.
 const OUTGOING: usize = 16 * 1024;
@@ -73,8 +74,8 @@ impl Screen {
     ) -> Result<(Arc<Screen>, impl Future<Output = ()> + Send + 'static)> {
         let terminal = Box::new(terminal::Terminal::new(frame)?);
         let mut state = State { incoming: VecDeque::new(), outgoing: VecDeque::new(), has_application_keys: false };
-        state.incoming.try_reserve_exact(INCOMING).map_err(|_| Errno::ENOMEM)?;
-        state.outgoing.try_reserve_exact(OUTGOING).map_err(|_| Errno::ENOMEM)?;
+        state.incoming.make_exact_room(INCOMING)?;
+        state.outgoing.make_exact_room(OUTGOING)?;
         let number = |value: usize| u16::try_from(value).unwrap_or(u16::MAX);
         let size = WindowSize {
             rows: number(terminal.rows()),

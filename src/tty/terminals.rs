@@ -24,6 +24,7 @@ use super::job_control::{Caller, JobControl};
 use super::pty::{MOST, MULTIPLEXER, MasterFile, SLAVE_MAJOR};
 use super::terminal::Terminal;
 use super::termios::Termios;
+use crate::mm::MakeRoom;
 use crate::tty::{Errno, Result, rank};
 
 /// The device number of /dev/tty.
@@ -78,7 +79,7 @@ impl Terminals {
 
     pub(super) fn insert(&self, terminal: Arc<Terminal>) -> Result<()> {
         let mut list = self.list.lock();
-        list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        list.make_room(1)?;
         list.push(terminal);
         Ok(())
     }
@@ -92,7 +93,7 @@ impl Terminals {
         let mut list = self.list.lock();
         let is_taken = list.iter().any(|each| each.device == terminal.device);
         if !is_taken {
-            list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            list.make_room(1)?;
             list.push(terminal.clone());
         }
         Ok(!is_taken)

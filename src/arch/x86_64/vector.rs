@@ -30,6 +30,7 @@ use super::vector_layout::{
     END_MARK, LEGACY_FEATURES, LEGACY_SIZE, SOFTWARE_BYTES, VectorLayout, area_of_frame, keep_legacy_only, mark_frame,
     reset, sanitize, software_bytes,
 };
+use crate::mm::MakeRoom;
 
 /// x87, SSE, AVX, and the three parts of AVX-512.
 const WANTED_FEATURES: u64 = 0xe7;
@@ -162,7 +163,7 @@ impl VectorState {
     pub fn to_signal_frame(&self) -> Result<Vec<u8>, Errno> {
         let layout = layout();
         let mut frame = Vec::new();
-        frame.try_reserve_exact(layout.frame_size()).map_err(|_| Errno::ENOMEM)?;
+        frame.make_exact_room(layout.frame_size())?;
         frame.extend_from_slice(self.bytes());
         frame.resize(layout.frame_size(), 0);
         mark_frame(&mut frame, layout);

@@ -14,6 +14,7 @@ use executor::sync::{Event, SpinLock};
 
 use crate::arch::direct_map;
 use crate::arch::paging::{Entry, LEVELS, index};
+use crate::mm::MakeRoom;
 use crate::mm::frames::{FRAME_SIZE, Frame, Purpose};
 use crate::mm::{page_table, rank, shootdown};
 
@@ -95,7 +96,7 @@ fn some_dead() -> Option<(usize, usize)> {
 fn claim(count: usize) -> Option<usize> {
     let len = count.checked_add(1)?.checked_mul(FRAME_SIZE)?;
     let mut objects = OBJECTS.lock();
-    objects.try_reserve(1).ok()?;
+    objects.make_room(1).ok()?;
     let mut start = WINDOW;
     let mut place = 0;
     while let Some(&Object { address, pages, .. }) = objects.get(place) {

@@ -10,6 +10,7 @@ use core::sync::atomic::AtomicU64;
 use super::OutOfMemory;
 use super::spare::free_table;
 use crate::arch::paging;
+use crate::mm::MakeRoom;
 use crate::mm::frames::{FRAME_SIZE, Frame};
 use crate::mm::shootdown::{Pages, SHOOTDOWN};
 
@@ -60,7 +61,7 @@ impl Batch {
             return Ok(());
         }
         let further = (self.frame_count + frames).saturating_sub(Batch::FRAMES) + tables;
-        self.more.try_reserve_exact(further).map_err(|_| OutOfMemory)
+        self.more.make_exact_room(further).map_err(|_| OutOfMemory)
     }
 
     /// How many frames it takes without having reserved room.

@@ -8,6 +8,7 @@ use abi::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Obstacle, UserPtr};
+use crate::mm::MakeRoom;
 use crate::mm::address_space::AddressSpace;
 use crate::mm::page_fault::Fault;
 
@@ -129,7 +130,7 @@ impl AddressSpace {
     {
         from.slice(count).checked()?;
         let mut values: Vec<T> = Vec::new();
-        values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        values.make_exact_room(count)?;
         values.extend(core::iter::repeat_with(T::new_zeroed).take(count));
         self.read_user_bytes(from.address(), values.as_mut_slice().as_mut_bytes()).await?;
         Ok(values)
