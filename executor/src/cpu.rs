@@ -27,7 +27,7 @@ use crate::{
     atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence},
     list::{Heap, Home},
     run_queue::{Inbox, RunQueue},
-    statistics::Counters,
+    statistics::{Counter, Counters},
     sync::{Rank, SpinGuard, SpinLock},
     task::{CurrentTask, Dead, Stack},
     time::Timer,
@@ -134,8 +134,12 @@ pub(crate) struct Cpu {
     pub(crate) is_driven: AtomicBool,
     /// The task being polled runs although driver tasks wait, because its like have waited for too long.
     pub(crate) is_spared: AtomicBool,
-    /// The task being polled has been in user mode during this poll.
-    pub(crate) was_in_user_mode: AtomicBool,
+    /// What [`Machine::user_time`](crate::Machine::user_time) said at the end of the last poll.
+    pub(crate) user_time: Counter,
+    /// On whose behalf this CPU acts, and so who wakes what it wakes: see [`Cause::encode`](crate::Cause).
+    pub(crate) cause: Counter,
+    /// When a long poll was last told of, in nanoseconds.
+    pub(crate) long_poll_told: Counter,
     /// The rank of the task being polled, or polled last.
     pub(crate) rank: AtomicU8,
     /// When this CPU last gave a task away only to let tasks change places.
@@ -144,7 +148,7 @@ pub(crate) struct Cpu {
     pub(crate) slice_end: AtomicU64,
     /// What the alarm was last set to; [`u64::MAX`] if it is not set.
     pub(crate) armed: AtomicU64,
-    /// The end of the last poll, if nothing but polls has happened since; else 0.
+    /// When the poll under way began; between polls the end of the last one, if nothing but polls has happened since, else 0.
     pub(crate) stamp: AtomicU64,
     pub(crate) current: CurrentTask,
     /// Locked by this CPU, and with `try_lock` by thieves and by wakes on this CPU.
@@ -163,7 +167,9 @@ impl Cpu {
             demands: Demands::default(),
             is_driven: AtomicBool::new(false),
             is_spared: AtomicBool::new(false),
-            was_in_user_mode: AtomicBool::new(false),
+            user_time: Counter::default(),
+            cause: Counter::default(),
+            long_poll_told: Counter::default(),
             rank: AtomicU8::new(0),
             rotated: AtomicU64::new(0),
             slice_end: AtomicU64::new(u64::MAX),

@@ -16,16 +16,17 @@ mod user_mode;
 mod wake;
 
 use alloc::{boxed::Box, vec::Vec};
-use core::{future::Future, num::NonZeroU64, task::Poll};
+use core::{future::Future, num::NonZeroU64, sync::atomic as plain, task::Poll, time::Duration};
 
 pub use user_mode::{UserMode, UserVisit};
 
 use self::{turn::Driver, wake::Origin};
 use crate::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
+    cause::Cause,
     cpu::{Cpu, Demands},
     join::{JoinHandle, join_slot},
-    machine::Machine,
+    machine::{Machine, TraceEvent},
     statistics::CpuStatistics,
     sync::MAX_CPUS,
     task::{self, Class, NewTask, Registry, SpawnError, TaskRef},
@@ -48,6 +49,8 @@ struct Shared<M> {
     cpus: Box<[Cpu]>,
     /// The CPUs that sleep, a bit each: a hint for wakes and spawns.
     idle: [AtomicU64; MAX_CPUS / 64],
+    /// [`Machine::trace`] is to be told.
+    is_traced: plain::AtomicBool,
     task_count: AtomicUsize,
     tasks: Registry,
 }
@@ -73,6 +76,7 @@ impl<M: Machine> Executor<M> {
             machine,
             cpus: cpus.into_boxed_slice(),
             idle: core::array::from_fn(|_| AtomicU64::new(0)),
+            is_traced: plain::AtomicBool::new(false),
             task_count: AtomicUsize::new(0),
             tasks: Registry::new(),
         })))
@@ -190,6 +194,19 @@ impl<M: Machine> Executor<M> {
         self.0.tasks.for_each(look);
     }
 
+    /// For how long `task` has been polled until now; [`TaskRef::run_time`] knows of finished polls only.
+    #[must_use]
+    pub fn run_time(self, task: &TaskRef) -> Duration {
+        let finished = task.run_time();
+        let cpu = &self.0.cpus[task.cpu()];
+        // A hint: what is looked at goes on meanwhile.
+        if task.is_running() && cpu.cause.get() == task.id() {
+            finished + self.now().saturating_duration_since(Instant::from_nanos(cpu.stamp.load(Ordering::Relaxed)))
+        } else {
+            finished
+        }
+    }
+
     /// How many tasks exist, the finished ones to which somebody holds a reference included.
     #[must_use]
     pub fn task_count(self) -> usize {
@@ -238,6 +255,25 @@ impl<M: Machine> Executor<M> {
         self.timers().timeout_at(deadline, future)
     }
 
+    /// Runs what an interrupt of this CPU is to do: what it wakes counts as woken by the interrupt `vector`. With interrupts off.
+    #[inline]
+    pub fn in_interrupt<R>(self, vector: u8, serve: impl FnOnce() -> R) -> R {
+        let shared = self.0;
+        let cause = &shared.here().cause;
+        let former = cause.get();
+        cause.set(Cause::Interrupt(vector).encode());
+        shared.trace(move || TraceEvent::InterruptBegins { vector });
+        let result = serve();
+        shared.trace(move || TraceEvent::InterruptEnds { vector });
+        cause.set(former);
+        result
+    }
+
+    /// Has [`Machine::trace`] told of everything that happens, or of nothing any more.
+    pub fn set_traced(self, is_traced: bool) {
+        self.0.is_traced.store(is_traced, Ordering::Relaxed);
+    }
+
     /// The alarm of this CPU rang. For its interrupt handler, and for nobody else.
     pub fn alarm(self) {
         // The timers themselves are looked at between two polls.
@@ -249,6 +285,25 @@ impl<M: Machine> Shared<M> {
     #[inline]
     fn here(&self) -> &Cpu {
         &self.cpus[self.machine.current_cpu()]
+    }
+
+    /// Tells the machine of an event, if it wants to know: a load and a branch where it does not.
+    #[inline(always)]
+    fn trace(&self, event: impl FnOnce() -> TraceEvent) {
+        if self.is_traced() {
+            self.tell(event);
+        }
+    }
+
+    #[inline(always)]
+    fn is_traced(&self) -> bool {
+        self.is_traced.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell(&self, event: impl FnOnce() -> TraceEvent) {
+        self.machine.trace(&event());
     }
 }
 

@@ -76,6 +76,7 @@
 //! | give way | [`yield_now`] |
 //! | name a task, wake it | [`TaskRef`] |
 //! | run user code | [`Executor::user_mode`], [`Executor::should_leave_user`], [`Executor::acknowledge_kick`] |
+//! | see what happens | [`waits_here`], [`TaskRef`]'s questions, [`Executor::statistics`], [`Executor::set_traced`] with [`TraceEvent`] |
 //! | test all of it | [`testing`]: a clock turned by hand, seeded schedules, dropping a future at every await |
 //!
 //! What an interrupt handler may call: [`TaskRef::wake`], `Waker::wake`, [`sync::Event::notify`], [`Executor::alarm`]. They take no
@@ -98,6 +99,7 @@ extern crate alloc;
 extern crate std;
 
 mod atomic;
+mod cause;
 mod cpu;
 mod executor;
 mod join;
@@ -119,11 +121,12 @@ pub mod time;
 
 pub use core::time::Duration;
 
+pub use cause::Cause;
 pub use executor::{Executor, UserMode, UserVisit, yield_now};
 pub use join::JoinHandle;
-pub use machine::Machine;
+pub use machine::{LongPoll, Machine, TraceEvent};
 pub use run_queue::{REAL_TIME_TURN, SLICE};
 pub use statistics::CpuStatistics;
 pub use sync::MAX_CPUS;
-pub use task::{Class, SpawnError, TaskRef};
+pub use task::{Class, SpawnError, TaskRef, waits_here};
 pub use time::Instant;

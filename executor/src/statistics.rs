@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub struct CpuStatistics {
     /// Polls of tasks.
     pub polls: u64,
-    /// Polls of more than a millisecond, those aside in which the task was in user mode.
+    /// Polls that took more than a millisecond, user mode aside.
     pub long_polls: u64,
     /// How often it went to sleep.
     pub sleeps: u64,
@@ -59,6 +59,12 @@ impl Counter {
     #[inline]
     pub(crate) fn add(&self, amount: u64) {
         self.0.store(self.get().wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// For what is no count, but is written and read like one.
+    #[inline]
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     #[inline]

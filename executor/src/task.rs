@@ -44,11 +44,11 @@ use core::{
     mem::ManuallyDrop,
     panic::Location,
     ptr::NonNull,
-    sync::atomic::AtomicPtr,
+    sync::atomic::{self as plain, AtomicPtr},
     task::{Context, Poll, Waker},
 };
 
-pub use self::{cell::SpawnError, task_ref::TaskRef};
+pub use self::{cell::SpawnError, task_ref::TaskRef, waker::waits_here};
 use self::{cell::VTable, waker::raw_waker};
 pub(crate) use self::{
     cell::{NewTask, spawn},
@@ -181,6 +181,8 @@ pub(crate) struct Facts {
     name: &'static str,
     /// See [`Class::encode`].
     class: AtomicU32,
+    /// The longest time that one poll of it took of the kernel, in nanoseconds; [`u32::MAX`] for more.
+    worst_poll: plain::AtomicU32,
     /// The CPU that ran it last, or spawned it.
     pub(crate) cpu: AtomicUsize,
     /// The CPUs that may run it, a bit each; all bits: any.
@@ -189,6 +191,12 @@ pub(crate) struct Facts {
     pub(crate) virtual_runtime: AtomicU64,
     pub(crate) run_time: Counter,
     pub(crate) polls: Counter,
+    /// How often it was queued by a wake. Written by whoever has the right to queue it.
+    pub(crate) wakes: Counter,
+    /// See [`Cause::encode`]. Written likewise.
+    pub(crate) woken_by: Counter,
+    /// When its last poll ended, in nanoseconds; 0 before the first.
+    pub(crate) idle_since: Counter,
     /// The `&'static Location` of the wait that it was last seen to begin, or null.
     waits_at: AtomicPtr<Location<'static>>,
 }
@@ -209,6 +217,21 @@ impl Facts {
         // Relaxed: whoever changes it has the task polled afterwards.
         let affinity = self.affinity.load(Ordering::Relaxed);
         affinity == u64::MAX || cpu < 64 && affinity >> cpu & 1 == 1
+    }
+
+    /// Where it was last seen to begin a wait.
+    pub(crate) fn waits_at(&self) -> Option<&'static Location<'static>> {
+        let location = self.waits_at.load(Ordering::Relaxed);
+        // SAFETY: null, or made from a `&'static Location` in `note_wait`.
+        unsafe { location.as_ref() }
+    }
+
+    /// Takes note of what a poll took of the kernel, in nanoseconds. By the CPU that polls it.
+    #[inline]
+    pub(crate) fn note_poll(&self, took: u64) {
+        if took > self.worst_poll.load(Ordering::Relaxed).into() {
+            self.worst_poll.store(u32::try_from(took).unwrap_or(u32::MAX), Ordering::Relaxed);
+        }
     }
 
     /// How the task is scheduled.
@@ -243,8 +266,8 @@ impl Runnable {
         unsafe { &(*self.0.as_ptr()).facts }
     }
 
-    /// Polls the future once. `after` is called when it has been polled, and the task is still this CPU's.
-    fn poll(self, after: impl FnOnce(&Facts)) -> Outcome {
+    /// Polls the future once. `after` is called when it has been polled, and the task is still this CPU's; it is told whether it is ready.
+    fn poll(self, after: impl FnOnce(&Facts, bool)) -> Outcome {
         let task = self.0;
         // SAFETY: the queue's reference keeps the cell in memory until the end of this function gives it back.
         let header = unsafe { &*task.as_ptr() };
@@ -253,7 +276,7 @@ impl Runnable {
         let waker = ManuallyDrop::new(unsafe { Waker::from_raw(raw_waker(task)) });
         // SAFETY: we own the `Runnable`, and a task that is DONE is never queued.
         let poll = unsafe { (header.vtable.poll)(task, &mut Context::from_waker(&waker)) };
-        after(&header.facts);
+        after(&header.facts, poll.is_ready());
         match poll {
             Poll::Ready(()) => Outcome::Done(header.state.complete().then_some(Dead(task))),
             Poll::Pending => match header.state.suspend() {

@@ -38,7 +38,7 @@ pub mod simulation {
     };
 }
 
-use crate::{Class, Executor, Instant, JoinHandle, Machine, TaskRef};
+use crate::{Class, Executor, Instant, JoinHandle, LongPoll, Machine, TaskRef, TraceEvent};
 #[doc(hidden)]
 pub use crate::{
     cpu::{Mode, Status},
@@ -57,6 +57,9 @@ pub struct HandMachine {
     alarm: Mutex<Option<Instant>>,
     alarms_set: AtomicUsize,
     kicked: Mutex<Vec<usize>>,
+    user_time: AtomicU64,
+    traced: Mutex<Vec<TraceEvent>>,
+    long_polls: Mutex<Vec<LongPoll>>,
 }
 
 impl Machine for HandMachine {
@@ -78,6 +81,18 @@ impl Machine for HandMachine {
         self.alarms_set.fetch_add(1, Ordering::SeqCst);
         *self.alarm.lock().expect("no test panics in here") = at;
     }
+
+    fn user_time(&self) -> u64 {
+        self.user_time.load(Ordering::SeqCst)
+    }
+
+    fn trace(&self, event: &TraceEvent) {
+        self.traced.lock().expect("no test panics in here").push(*event);
+    }
+
+    fn long_poll(&self, poll: &LongPoll) {
+        self.long_polls.lock().expect("no test panics in here").push(*poll);
+    }
 }
 
 impl HandMachine {
@@ -94,6 +109,22 @@ impl HandMachine {
     /// The CPUs that were kicked since this was last asked.
     pub fn take_kicked(&self) -> Vec<usize> {
         core::mem::take(&mut *self.kicked.lock().expect("no test panics in here"))
+    }
+
+    /// So much of the time that a poll takes is spent in user mode.
+    pub fn spend_in_user_mode(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).expect("a test lasts less than 584 years");
+        self.user_time.fetch_add(nanoseconds, Ordering::SeqCst);
+    }
+
+    /// What was traced since this was last asked.
+    pub fn take_traced(&self) -> Vec<TraceEvent> {
+        core::mem::take(&mut *self.traced.lock().expect("no test panics in here"))
+    }
+
+    /// The long polls that were told of since this was last asked.
+    pub fn take_long_polls(&self) -> Vec<LongPoll> {
+        core::mem::take(&mut *self.long_polls.lock().expect("no test panics in here"))
     }
 
     /// Turns the clock, and nothing else: inside a task, this is time that its poll takes.

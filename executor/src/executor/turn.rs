@@ -11,13 +11,14 @@
 //! Tasks are polled with interrupts on. Everything here belongs to the CPU that runs it; what comes from elsewhere comes through
 //! its inbox, its flags, and kicks. next: wake.rs.
 
-use core::time::Duration;
+use core::{panic::Location, time::Duration};
 
 use super::{Shared, wake::Origin};
 use crate::{
     atomic::{Ordering, spin_loop},
+    cause::Cause,
     cpu::{Cpu, Demands, Mode},
-    machine::Machine,
+    machine::{LongPoll, Machine, TraceEvent},
     run_queue::{Chosen, GRANULARITY, REAL_TIME_LOOK, REAL_TIME_TURN, SPREAD_AFTER},
     sync::assert_no_lock_held,
     task::{Class, Dead, Facts, Outcome, Runnable, TaskRef},
@@ -28,6 +29,11 @@ use crate::{
 const LONG_POLL: u64 = 1_000_000;
 /// After so many nanoseconds a CPU with one task more than another gives one away.
 const ROTATION: u64 = 100_000_000;
+/// So many nanoseconds at least lie between two reports of long polls on one CPU.
+const BETWEEN_REPORTS: u64 = 1_000_000_000;
+
+/// Where a task waits, if it was seen to.
+type Place = Option<&'static Location<'static>>;
 
 impl<M: Machine> Shared<M> {
     /// One round of the loop. False if there was nothing to poll.
@@ -74,7 +80,7 @@ impl<M: Machine> Shared<M> {
         let Some(first) = cpu.timers.lock().first_key() else { return false };
         let now = self.machine.now();
         let is_due = first <= now.as_nanos();
-        let first = if is_due { fire(&cpu.timers, now) } else { Some(Instant::from_nanos(first)) };
+        let first = if is_due { self.fire(cpu, now) } else { Some(Instant::from_nanos(first)) };
         match first {
             // More are due than one turn wakes: drivers go first, then the rest.
             Some(first) if first <= now => cpu.demands.set(Demands::ALARM),
@@ -82,6 +88,15 @@ impl<M: Machine> Shared<M> {
             None => {}
         }
         is_due
+    }
+
+    /// Wakes those whose deadline has come, as the timers' doing.
+    fn fire(&self, cpu: &Cpu, now: Instant) -> Option<Instant> {
+        cpu.cause.set(Cause::Timer.encode());
+        self.trace(|| TraceEvent::TimersFire);
+        let first = fire(&cpu.timers, now);
+        self.trace(|| TraceEvent::TimersFired);
+        first
     }
 
     /// Sets this CPU's alarm to `at`, unless it rings earlier anyway.
@@ -166,12 +181,16 @@ impl<M: Machine> Shared<M> {
         let cpu = &self.cpus[index];
         // Relaxed, throughout: these are read on this CPU, or are hints.
         cpu.is_spared.store(is_spared, Ordering::Relaxed);
-        cpu.was_in_user_mode.store(false, Ordering::Relaxed);
         cpu.slice_end.store(u64::MAX, Ordering::Relaxed);
-        cpu.rank.store(task.facts().class().rank(), Ordering::Relaxed);
-        task.facts().cpu.store(index, Ordering::Relaxed);
-        task.facts().polls.add(1);
+        let facts = task.facts();
+        cpu.rank.store(facts.class().rank(), Ordering::Relaxed);
+        facts.cpu.store(index, Ordering::Relaxed);
+        facts.polls.add(1);
         cpu.count.polls.add(1);
+        let id = facts.id();
+        cpu.cause.set(id);
+        let resumed_at = facts.waits_at();
+        self.trace(move || TraceEvent::PollBegins { task: id });
 
         // Nobody says again that he waits.
         cpu.demands.take(Demands::COMPANY);
@@ -180,16 +199,28 @@ impl<M: Machine> Shared<M> {
         }
 
         let begin = match cpu.stamp.load(Ordering::Relaxed) {
-            0 => self.machine.now().as_nanos(),
+            0 => {
+                let now = self.machine.now().as_nanos();
+                cpu.stamp.store(now, Ordering::Relaxed);
+                now
+            }
             stamp => stamp,
         };
         if is_spared {
             self.begin_slice(cpu, Instant::from_nanos(begin));
         }
-        let outcome = cpu.current.poll(task, |facts| {
+        let outcome = cpu.current.poll(task, |facts, is_ready| {
             let end = self.machine.now().as_nanos();
             cpu.stamp.store(end, Ordering::Relaxed);
-            account(cpu, facts, end.saturating_sub(begin));
+            facts.idle_since.set(end);
+            let took = end.saturating_sub(begin);
+            account(cpu, facts, took);
+            let of_the_kernel = took.saturating_sub(self.take_user_time(cpu));
+            facts.note_poll(of_the_kernel);
+            if of_the_kernel > LONG_POLL {
+                self.report_long_poll(cpu, facts, resumed_at, of_the_kernel, end);
+            }
+            self.trace(move || TraceEvent::PollEnds { task: facts.id(), is_ready, waits_at: facts.waits_at() });
         });
         assert_no_lock_held();
         match outcome {
@@ -201,6 +232,9 @@ impl<M: Machine> Shared<M> {
 
     /// Queues a task that was woken while it ran, behind its like.
     fn queue_again(&self, index: usize, task: Runnable) {
+        if self.is_traced() {
+            self.machine.trace(&TraceEvent::Requeued { task: task.facts().id() });
+        }
         if !task.facts().allows(index) {
             return self.queue(task, Origin::Move);
         }
@@ -254,6 +288,34 @@ impl<M: Machine> Shared<M> {
         }
     }
 
+    /// For how many nanoseconds this CPU was in user mode since this was last asked, which is during one poll.
+    #[inline]
+    fn take_user_time(&self, cpu: &Cpu) -> u64 {
+        let all = self.machine.user_time();
+        let before = cpu.user_time.get();
+        cpu.user_time.set(all);
+        all.wrapping_sub(before)
+    }
+
+    /// Counts a poll that took too long, and has the machine tell of it, but seldom: that they happen, and how often, is what matters.
+    #[cold]
+    fn report_long_poll(&self, cpu: &Cpu, facts: &Facts, resumed_at: Place, took: u64, now: u64) {
+        cpu.count.long_polls.add(1);
+        let told = cpu.long_poll_told.get();
+        if told != 0 && now.saturating_sub(told) < BETWEEN_REPORTS {
+            return;
+        }
+        cpu.long_poll_told.set(now.max(1));
+        self.machine.long_poll(&LongPoll {
+            task: facts.id(),
+            name: facts.name(),
+            took: Duration::from_nanos(took),
+            resumed_at,
+            waits_at: facts.waits_at(),
+            so_far: cpu.count.long_polls.get(),
+        });
+    }
+
     /// Sleeps until there is something to do.
     pub(super) fn sleep(&self, index: usize) {
         let cpu = &self.cpus[index];
@@ -271,7 +333,7 @@ impl<M: Machine> Shared<M> {
     }
 }
 
-/// Puts the time of a poll, in nanoseconds, down to its task, and takes note if it was long.
+/// Puts the time of a poll, in nanoseconds, down to its task.
 #[inline]
 fn account(cpu: &Cpu, facts: &Facts, took: u64) {
     facts.run_time.add(took);
@@ -284,9 +346,6 @@ fn account(cpu: &Cpu, facts: &Facts, took: u64) {
             let time = sum.load(Ordering::Relaxed).saturating_add(virtual_time(took, weight));
             sum.store(time, Ordering::Relaxed);
         }
-    }
-    if took > LONG_POLL && !cpu.was_in_user_mode.load(Ordering::Relaxed) {
-        report_long_poll(cpu, facts, took);
     }
 }
 
@@ -303,17 +362,6 @@ fn real_time_slice(cpu: &Cpu) -> u64 {
 #[inline]
 fn virtual_time(time: u64, weight: u32) -> u64 {
     if weight == 1024 { time } else { time.saturating_mul(1024) / u64::from(weight.max(1)) }
-}
-
-#[cold]
-fn report_long_poll(cpu: &Cpu, facts: &Facts, took: u64) {
-    cpu.count.long_polls.add(1);
-    let so_far = cpu.count.long_polls.get();
-    // Every one would drown the log; that they happen, and how often, is what matters.
-    if so_far.is_power_of_two() {
-        let took = Duration::from_nanos(took);
-        log::info!("a poll of {} (task {}) took {took:?}; {so_far} long polls on this CPU", facts.name(), facts.id());
-    }
 }
 
 /// Keeps a second loop from driving the same CPU.

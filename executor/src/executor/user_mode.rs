@@ -136,7 +136,6 @@ impl Cpu {
     #[inline]
     fn enter_user(&self) {
         assert_no_lock_held();
-        self.was_in_user_mode.store(true, Ordering::Relaxed);
         self.status.publish(Mode::User);
     }
 }

@@ -6,9 +6,10 @@
 use super::Shared;
 use crate::{
     atomic::Ordering,
+    cause::Cause,
     cpu::{Demands, Mode},
     list::{Heap, Home},
-    machine::Machine,
+    machine::{Machine, TraceEvent},
     run_queue::{INTERRUPTION, rescale},
     task::{Class, Dead, Facts, Runnable, Schedule, TaskRef},
     time::{Clock, Instant, Timer},
@@ -31,6 +32,13 @@ impl<M: Machine> Shared<M> {
         let cpu = &self.cpus[index];
         let rank = task.facts().class().rank();
         self.come_to(index, &task);
+        if origin == Origin::Wake {
+            task.facts().wakes.add(1);
+            task.facts().woken_by.set(self.cpus[here].cause.get());
+        }
+        if self.is_traced() {
+            self.trace_queued(task.facts(), origin, here, index);
+        }
         match if index == here { cpu.try_queue_to_push() } else { None } {
             Some(mut queue) => {
                 // Relaxed: read on the CPU that writes it, or a hint.
@@ -57,6 +65,9 @@ impl<M: Machine> Shared<M> {
     pub(super) fn queue_on(&self, index: usize, here: usize, task: Runnable) {
         let rank = task.facts().class().rank();
         self.come_to(index, &task);
+        if self.is_traced() {
+            self.trace_queued(task.facts(), Origin::Move, here, index);
+        }
         let cpu = &self.cpus[index];
         cpu.inbox.push(task);
         // If the CPU is in the kernel, it sees this before it enters user mode: nudge() has a fence.
@@ -71,6 +82,16 @@ impl<M: Machine> Shared<M> {
         if former != index {
             rescale(task, self.cpus[former].inbox.floor(), self.cpus[index].inbox.floor());
         }
+    }
+
+    #[cold]
+    fn trace_queued(&self, facts: &Facts, origin: Origin, here: usize, cpu: usize) {
+        let (task, by) = (facts.id(), Cause::decode(self.cpus[here].cause.get()));
+        self.machine.trace(&match origin {
+            Origin::Spawn => TraceEvent::Spawned { task, by, cpu, name: facts.name() },
+            Origin::Wake => TraceEvent::Woken { task, by, cpu },
+            Origin::Move => TraceEvent::Moved { task, cpu },
+        });
     }
 
     /// Whether some CPU sleeps.
@@ -169,6 +190,10 @@ impl<M: Machine> Schedule for Shared<M> {
 
     fn interrupt(&self, cpu: usize) {
         let here = self.machine.current_cpu();
+        self.trace(move || {
+            let by = Cause::decode(self.cpus[here].cause.get());
+            TraceEvent::Notified { cpu, by }
+        });
         // On its own CPU it was woken by itself, or by an interrupt handler, at whose end it is asked whether to stay.
         if cpu != here && self.cpus[cpu].status.observe() == Mode::User {
             self.kick(cpu, here);

@@ -10,7 +10,7 @@ use core::{
     mem::ManuallyDrop,
     pin::Pin,
     ptr::{self, NonNull},
-    sync::atomic::AtomicPtr,
+    sync::atomic::{self as plain, AtomicPtr},
     task::{Context, Poll},
 };
 
@@ -162,11 +162,15 @@ where
             id: AtomicU64::new(0),
             name: new.name,
             class: AtomicU32::new(new.class.encode()),
+            worst_poll: plain::AtomicU32::new(0),
             cpu: AtomicUsize::new(new.cpu),
             affinity: AtomicU64::new(new.affinity),
             virtual_runtime: AtomicU64::new(new.virtual_runtime),
             run_time: Counter::default(),
             polls: Counter::default(),
+            wakes: Counter::default(),
+            woken_by: Counter::default(),
+            idle_since: Counter::default(),
             waits_at: AtomicPtr::new(ptr::null_mut()),
         },
     };

@@ -31,7 +31,7 @@ impl CurrentTask {
     }
 
     /// Polls `task`, and lets it be found meanwhile. `after` is called between the poll and whatever becomes of the task.
-    pub(crate) fn poll(&self, task: Runnable, after: impl FnOnce(&Facts)) -> Outcome {
+    pub(crate) fn poll(&self, task: Runnable, after: impl FnOnce(&Facts, bool)) -> Outcome {
         #[cfg(not(target_os = "none"))]
         self.thread.store(this_thread(), Ordering::Relaxed);
         // Relaxed, here and below: only this CPU looks.

@@ -8,7 +8,7 @@ use super::{
     Class, Facts, Header,
     waker::{header_of, raw_waker},
 };
-use crate::state::Wake;
+use crate::{cause::Cause, state::Wake, time::Instant};
 
 /// A reference to a task: keeps its cell in memory, wakes it, names it.
 pub struct TaskRef(pub(super) NonNull<Header>);
@@ -149,9 +149,31 @@ impl TaskRef {
     /// for example. Meaningful while the task is idle.
     #[must_use]
     pub fn waits_at(&self) -> Option<&'static Location<'static>> {
-        let location = self.facts().waits_at.load(Ordering::Relaxed);
-        // SAFETY: null, or made from a `&'static Location` in `note_wait`.
-        unsafe { location.as_ref() }
+        self.facts().waits_at()
+    }
+
+    /// When its last poll ended, which is since when it waits; [`Instant::BOOT`] before the first.
+    #[must_use]
+    pub fn idle_since(&self) -> Instant {
+        Instant::from_nanos(self.facts().idle_since.get())
+    }
+
+    /// How often a wake has queued it: wakes of a task that is queued already, or runs, are not counted.
+    #[must_use]
+    pub fn wakes(&self) -> u64 {
+        self.facts().wakes.get()
+    }
+
+    /// Who queued it last.
+    #[must_use]
+    pub fn woken_by(&self) -> Cause {
+        Cause::decode(self.facts().woken_by.get())
+    }
+
+    /// The longest that one poll of it took, user mode aside; at most 4.3 seconds are told.
+    #[must_use]
+    pub fn worst_poll(&self) -> Duration {
+        Duration::from_nanos(self.facts().worst_poll.load(Ordering::Relaxed).into())
     }
 }
 

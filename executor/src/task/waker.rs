@@ -20,6 +20,13 @@ pub(crate) fn note_wait(context: &Context<'_>, location: &'static Location<'stat
     }
 }
 
+/// Says that the task that is being polled with `context` is about to wait here, for whoever looks at it: for a future that is written by
+/// hand and waits with none of this crate's.
+#[track_caller]
+pub fn waits_here(context: &Context<'_>) {
+    note_wait(context, Location::caller());
+}
+
 /// The cell behind a task's own waker.
 pub(super) fn header_of(waker: &Waker) -> Option<NonNull<Header>> {
     // The table's address need not be unique for a `const`; that of a static is.
