@@ -33,6 +33,12 @@ impl Counter {
         own.store(own.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
     }
 
+    /// How many there were on this CPU.
+    #[inline]
+    pub fn get_here(&self) -> u64 {
+        COUNTS[cpu_id() % MAX_CPUS].0[self.0].load(Ordering::Relaxed)
+    }
+
     /// How many there were, on all CPUs.
     pub fn get(&self) -> u64 {
         (0..MAX_CPUS).map(|cpu| self.get_on(cpu)).sum()

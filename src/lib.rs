@@ -32,6 +32,7 @@ pub mod random;
 pub mod symbols;
 pub mod syscall;
 pub mod tasks;
+pub mod trace;
 pub mod tty;
 pub mod vdso;
 pub mod wall_clock;

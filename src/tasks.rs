@@ -8,9 +8,10 @@ use abi::{Errno, Result};
 #[cfg(target_os = "none")]
 use conquer_once::spin::OnceCell;
 use executor::time::TimerHandle;
-use executor::{Class, Executor, Instant, Machine, TaskRef};
+use executor::{Class, Executor, Instant, LongPoll, Machine, TaskRef, TraceEvent};
 
-use crate::arch;
+use crate::process::table;
+use crate::{arch, counters};
 
 /// This machine, as the executor knows it.
 pub struct ThisMachine;
@@ -40,6 +41,26 @@ impl Machine for ThisMachine {
     fn set_alarm(&self, at: Option<Instant>) {
         arch::apic::set_alarm(at);
     }
+
+    #[inline]
+    fn user_time(&self) -> u64 {
+        counters::USER_TIME.get_here()
+    }
+
+    fn trace(&self, event: &TraceEvent) {
+        crate::trace::executor_event(event);
+    }
+
+    fn long_poll(&self, poll: &LongPoll) {
+        match table::thread_of_task(poll.task) {
+            Some(thread) => {
+                let (comm, call) = (thread.comm(), thread.call_in_progress());
+                let call = call.map_or("no system call", crate::syscall::table::name);
+                log::info!("{poll}; thread {} {}, now in {call}", thread.tid(), comm.escape_ascii());
+            }
+            None => log::info!("{poll}"),
+        }
+    }
 }
 
 #[cfg(target_os = "none")]
@@ -65,6 +86,13 @@ pub fn init(cpus: usize) {
 #[inline]
 pub fn executor() -> Executor<ThisMachine> {
     *EXECUTOR.get().expect("made at boot")
+}
+
+/// The executor, if it has been made.
+#[cfg(target_os = "none")]
+#[inline]
+pub fn try_executor() -> Option<Executor<ThisMachine>> {
+    EXECUTOR.get().copied()
 }
 
 /// The executor of this test.

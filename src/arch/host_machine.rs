@@ -174,6 +174,11 @@ pub mod irq {
     pub fn counts() -> impl Iterator<Item = (u8, Option<u32>, u64)> {
         core::iter::empty()
     }
+
+    /// What a vector is for.
+    pub fn name(_vector: u8) -> &'static str {
+        "device"
+    }
 }
 
 /// What the CPU is.

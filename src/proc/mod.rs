@@ -2,7 +2,7 @@
 //!
 //! procfs (the crate) turns texts and folders into inodes; the files here make the texts. `system.rs` is about the machine,
 //! `sys.rs` holds the settings of /proc/sys, `process.rs` finds the folder of a process, `status.rs`, `memory.rs` and
-//! `descriptors.rs` fill it, `mounts.rs` tells of mounts, and `rouse.rs` of the kernel's own tasks and counters. `sysfs.rs` is /sys.
+//! `descriptors.rs` fill it, `mounts.rs` tells of mounts, and `rouse.rs` and `rouse_tasks.rs` of the kernel's own tasks and counters. `sysfs.rs` is /sys.
 //!
 //! Next: `process.rs`.
 
@@ -12,6 +12,7 @@ pub mod memory;
 pub mod mounts;
 pub mod process;
 pub mod rouse;
+pub mod rouse_tasks;
 pub mod status;
 pub mod sys;
 pub mod sysfs;

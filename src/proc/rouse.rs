@@ -1,17 +1,20 @@
-//! /proc/rouse: what only this kernel has to tell. `tasks`: every task of the executor and where in the source it waits.
-//! `executor`: what each CPU did. `counters`: `name value`, one a line, of what costs time but few instructions.
+//! /proc/rouse: what only this kernel has to tell. `tasks`: every task of the executor (`rouse_tasks.rs`). `executor`: what each CPU did.
+//! `counters`: `name value`, one a line, of what costs time but few instructions. `trace`: what happens, one thing after the other
+//! (`../trace/file.rs`).
 //!
-//! Two are to be written, by tests that want something to go wrong: `block-fault`, what is wrong with the disks (`block_faults.rs`), and
-//! `allocation-fault`, after how many more allocations one fails in the process that writes the number (of a kernel with checks).
+//! Three are to be written, by tests that want something to go wrong: `long-poll`, for how many milliseconds this very poll is to last;
+//! `block-fault`, what is wrong with the disks (`block_faults.rs`); and `allocation-fault`, after how many more allocations one
+//! fails in the process that writes the number (of a kernel with checks).
 
 use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, Ordering};
+use core::time::Duration;
 
 use abi::{Errno, Result};
-use executor::Class;
 use procfs::{Node, Table, file, writable_file};
 
+use super::rouse_tasks;
 use super::text::Text;
 use crate::process::current;
 use crate::{arch, block_faults, counters, mm, tasks};
@@ -23,7 +26,9 @@ pub fn folder() -> Node {
         .with("block-fault", writable_file(block_fault, block_faults::set))
         .with("counters", file(all_counters))
         .with("executor", file(cpus))
-        .with("tasks", file(all_tasks))
+        .with("long-poll", writable_file(|| b"0\n".to_vec(), keep_the_cpu))
+        .with("trace", crate::trace::node())
+        .with("tasks", file(rouse_tasks::table))
         .node()
 }
 
@@ -50,35 +55,21 @@ fn set_allocation_fault(text: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn all_tasks() -> Vec<u8> {
-    let mut seen = Vec::with_capacity(tasks::executor().task_count());
-    tasks::executor().for_each_task(|task| seen.push(task.clone()));
-    let mut text = Text::new();
-    text.add(format_args!(
-        "{:>6} {:<20} {:<9} {:<7} {:>10} {:>12} waits at\n",
-        "id", "name", "class", "state", "polls", "time/us"
-    ));
-    for task in seen {
-        let state = match (task.is_done(), task.is_running(), task.is_notified()) {
-            (true, _, _) => "done",
-            (_, true, _) => "running",
-            (_, _, true) => "queued",
-            _ => "waits",
-        };
-        text.add(format_args!("{:>6} {:<20} ", task.id(), task.name()));
-        match task.class() {
-            Class::Driver => text.add(format_args!("{:<9}", "driver")),
-            Class::RealTime { priority, .. } => text.add(format_args!("real {priority:<4}")),
-            Class::User { weight } => text.add(format_args!("user {weight:<4}")),
-            Class::Batch { weight } => text.add(format_args!("batch {weight:<3}")),
-        };
-        text.add(format_args!(" {state:<7} {:>10} {:>12}", task.polls(), task.run_time().as_micros()));
-        match task.waits_at() {
-            Some(place) => text.add(format_args!(" {}:{}\n", place.file(), place.line())),
-            None => text.add(format_args!(" -\n")),
-        };
+/// The longest poll that can be asked for.
+const LONGEST_POLL: Duration = Duration::from_secs(1);
+
+/// Keeps the CPU for so many milliseconds, as kernel code that does not yield would.
+fn keep_the_cpu(text: &[u8]) -> Result<()> {
+    let millis = core::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok()).ok_or(Errno::EINVAL)?;
+    let duration = Duration::from_millis(millis);
+    if duration > LONGEST_POLL {
+        return Err(Errno::EINVAL);
     }
-    text.into_bytes()
+    let end = arch::clock::now() + duration;
+    while arch::clock::now() < end {
+        core::hint::spin_loop();
+    }
+    Ok(())
 }
 
 fn cpus() -> Vec<u8> {

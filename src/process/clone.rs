@@ -267,5 +267,6 @@ pub fn start_with<F: Future<Output = Box<RunningThread>> + Send + 'static>(
         });
         return Err(Errno::ENOMEM);
     }
+    crate::trace::thread_made(&thread);
     Ok(())
 }

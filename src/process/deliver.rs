@@ -78,6 +78,9 @@ impl RunningThread {
             if seen & attention::END != 0 {
                 return Life::Ends;
             }
+            if seen & attention::TRACE != 0 {
+                self.call_mark = crate::trace::call_mark();
+            }
             if seen & attention::PLACE != 0 {
                 self.update_rseq(None).await;
             }

@@ -79,6 +79,7 @@ impl RunningThread {
         self.last_fault = FaultRecord::default();
         self.forget_rseq();
         *self.name.lock() = name;
+        crate::trace::executed(self);
         let process = self.process.clone();
         process.set_handlers(handlers);
         let old_image = core::mem::replace(&mut *process.image.lock(), image);

@@ -76,6 +76,7 @@ impl RunningThread {
 }
 
 fn end_thread(thread: &Arc<Thread>, code: i32) {
+    crate::trace::exits(thread);
     let process = &thread.process;
     let tid = thread.tid();
     let removed = table::with(|table| table.remove_thread(tid));

@@ -64,6 +64,38 @@ pub fn thread(tid: i32) -> Option<Arc<Thread>> {
     TABLE.lock().entries.get(&tid)?.thread.clone()
 }
 
+/// Shows all threads to `look`, by number; without the table's lock, so it may take its time. Threads that come or go meanwhile may be
+/// shown, or not.
+pub fn for_each_thread(mut look: impl FnMut(&Arc<Thread>)) {
+    let mut after = 0;
+    loop {
+        let mut portion: [Option<Arc<Thread>>; 32] = [const { None }; 32];
+        let mut places = portion.iter_mut();
+        for (number, entry) in TABLE.lock().entries.range(after + 1..) {
+            let Some(thread) = &entry.thread else { continue };
+            let Some(place) = places.next() else { break };
+            *place = Some(thread.clone());
+            after = *number;
+        }
+        let is_last = places.next().is_some();
+        portion.iter().flatten().for_each(&mut look);
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// The thread that is this task of the executor.
+pub fn thread_of_task(task: u64) -> Option<Arc<Thread>> {
+    let mut found = None;
+    for_each_thread(|thread| {
+        if thread.task().is_some_and(|own| own.id() == task) {
+            found = Some(thread.clone());
+        }
+    });
+    found
+}
+
 /// How many threads there are.
 pub fn thread_count() -> usize {
     THREADS.load(Ordering::Relaxed)

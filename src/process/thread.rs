@@ -44,6 +44,7 @@ use crate::mm::heap::try_box;
 use crate::mm::user::UserPtr;
 use crate::syscall;
 use crate::tasks::ThisMachine;
+use crate::trace;
 
 /// Bytes of the future that a thread is: what a sleeping thread costs is this, its two halves, and its vector registers.
 const LARGEST_LIFE: usize = 2048;
@@ -92,7 +93,12 @@ pub mod attention {
     pub const AFTERMATH: u32 = 8;
     /// It may have been interrupted, or runs on another CPU, and its restartable-sequence area does not say so yet.
     pub const PLACE: u32 = 16;
+    /// The trace was switched on or off.
+    pub const TRACE: u32 = 32;
 }
+
+/// In place of a system call's number.
+const NO_CALL: u32 = u32::MAX;
 
 /// The half of a thread that others may see.
 pub struct Thread {
@@ -122,6 +128,8 @@ pub struct Thread {
     pub told: rseq::Told,
     /// Up to when its CPU time is accounted for, in nanoseconds.
     accounted: AtomicU64,
+    /// The number of the system call that it is in, if that may wait; else [`NO_CALL`].
+    call: AtomicU32,
     /// Ticks of the CPU's counter in user mode that are not accounted for yet.
     user_ticks: AtomicU64,
     task: OnceCell<TaskRef>,
@@ -224,6 +232,8 @@ pub struct RunningThread {
     pub written_before: usize,
     /// personality(2).
     pub personality: u32,
+    /// [`trace::call_mark`], as it was when the thread last looked.
+    pub call_mark: usize,
     /// The executor, at hand: user mode is entered through it each time.
     executor: Executor<ThisMachine>,
 }
@@ -262,6 +272,7 @@ impl Thread {
             vector: SpinLock::new(vector),
             told: rseq::Told::default(),
             accounted: AtomicU64::new(0),
+            call: AtomicU32::new(NO_CALL),
             user_ticks: AtomicU64::new(0),
             task: OnceCell::uninit(),
         })
@@ -312,6 +323,26 @@ impl Thread {
         }
     }
 
+    /// The system call that it is in, if that may wait: for those who look.
+    pub fn call_in_progress(&self) -> Option<usize> {
+        match self.call.load(Ordering::Relaxed) {
+            NO_CALL => None,
+            number => Some(number as usize),
+        }
+    }
+
+    /// Says which system call it is in. By the thread itself.
+    pub fn set_call_in_progress(&self, number: Option<usize>) {
+        // Numbers of calls that there are fit.
+        self.call.store(number.map_or(NO_CALL, |number| number as u32), Ordering::Relaxed);
+    }
+
+    /// Its name.
+    pub fn comm(&self) -> Vec<u8> {
+        let name = *self.name.lock();
+        name.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
+    }
+
     /// Sets a bit of [`attention`] and wakes it, in this order.
     pub fn alert(&self, bits: u32) {
         self.attention.fetch_or(bits, Ordering::AcqRel);
@@ -349,6 +380,7 @@ impl RunningThread {
             permit,
             written_before: 0,
             personality: 0,
+            call_mark: trace::call_mark(),
             executor: crate::tasks::executor(),
         })
     }

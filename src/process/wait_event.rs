@@ -15,14 +15,16 @@
 //!
 //! Next: `wait.rs`.
 
-use core::future::{Future, poll_fn};
-use core::pin::pin;
+use core::future::Future;
+use core::pin::Pin;
 use core::sync::atomic::Ordering;
-use core::task::Poll;
+use core::task::{Context, Poll};
 
 use abi::{Errno, Result};
 use executor::Instant;
 use executor::sync::{WaitQueue, Waiter};
+use executor::time::Sleep;
+use pin_project_lite::pin_project;
 
 use super::thread::{Thread, attention};
 
@@ -48,30 +50,27 @@ impl Thread {
     /// # Cancel safety
     ///
     /// Dropping it leaves the queue; a wake that it had consumed goes on to the next waiter.
-    pub async fn wait_event<T>(
-        &self,
-        queue: &WaitQueue,
+    #[track_caller]
+    #[allow(clippy::manual_map, reason = "a closure has no caller of its own to tell")]
+    #[inline(always)] // a future this large is made where it is to be
+    pub fn wait_event<'a, T, F: FnMut() -> Option<T>>(
+        &'a self,
+        queue: &'a WaitQueue,
         interruptible: Interruptible,
         deadline: Option<Instant>,
-        mut attempt: impl FnMut() -> Option<T>,
-    ) -> Result<T> {
-        let mut waiter = pin!(Waiter::exclusive(queue));
-        let mut timer = pin!(deadline.map(|deadline| crate::tasks::timers().sleep_until(deadline)));
-        poll_fn(|context| {
-            waiter.as_mut().register(context);
-            if let Some(value) = attempt() {
-                waiter.as_mut().leave();
-                return Poll::Ready(Ok(value));
-            }
-            if self.is_interrupted(interruptible) {
-                return Poll::Ready(Err(Errno::ERESTARTSYS));
-            }
-            match timer.as_mut().as_pin_mut().map(|timer| timer.poll(context)) {
-                Some(Poll::Ready(_)) => Poll::Ready(Err(Errno::ETIMEDOUT)),
-                _ => Poll::Pending,
-            }
-        })
-        .await
+        attempt: F,
+    ) -> WaitEvent<'a, F> {
+        WaitEvent {
+            thread: self,
+            interruptible,
+            // Both take down where this was called, which a closure's caller would not be: there the thread is seen to wait.
+            waiter: Waiter::exclusive(queue),
+            timer: match deadline {
+                Some(deadline) => Some(crate::tasks::timers().sleep_until(deadline)),
+                None => None,
+            },
+            attempt,
+        }
     }
 
     /// Whether something that may end such a wait has happened.
@@ -82,5 +81,40 @@ impl Thread {
             Interruptible::No => return false,
         };
         self.attention.load(Ordering::Acquire) & mask != 0
+    }
+}
+
+pin_project! {
+    /// The wait that [`Thread::wait_event`] begins. Written by hand: an `async fn` knows no caller, and would hold what it is given twice.
+    #[must_use = "nothing is waited for unless it is awaited"]
+    pub struct WaitEvent<'a, F> {
+        thread: &'a Thread,
+        interruptible: Interruptible,
+        #[pin]
+        waiter: Waiter<&'a WaitQueue>,
+        #[pin]
+        timer: Option<Sleep>,
+        attempt: F,
+    }
+}
+
+impl<T, F: FnMut() -> Option<T>> Future for WaitEvent<'_, F> {
+    type Output = Result<T>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let mut this = self.project();
+        this.waiter.as_mut().register(context);
+        if let Some(value) = (this.attempt)() {
+            this.waiter.as_mut().leave();
+            return Poll::Ready(Ok(value));
+        }
+        if this.thread.is_interrupted(*this.interruptible) {
+            return Poll::Ready(Err(Errno::ERESTARTSYS));
+        }
+        match this.timer.as_mut().as_pin_mut().map(|timer| timer.poll(context)) {
+            Some(Poll::Ready(())) => Poll::Ready(Err(Errno::ETIMEDOUT)),
+            _ => Poll::Pending,
+        }
     }
 }

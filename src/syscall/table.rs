@@ -80,7 +80,8 @@ macro_rules! answer_now {
 }
 
 macro_rules! answer {
-    ($thread:ident now [$($f:tt)+] $args:tt) => { Err(Errno::ENOSYS) };
+    // Comes here only while the trace is on, which closes the fast way.
+    ($thread:ident now [$($f:tt)+] $args:tt) => { invoke!($thread [$($f)+] $args) };
     ($thread:ident try [$($f:tt)+] or [$($g:tt)+] $args:tt) => { invoke!($thread [$($g)+] $args).await };
     ($thread:ident wait [$($g:tt)+] $args:tt) => { invoke!($thread [$($g)+] $args).await };
     ($thread:ident refused $errno:ident) => { Err(Errno::$errno) };

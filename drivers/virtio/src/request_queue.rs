@@ -395,6 +395,7 @@ impl<P: Payload> Future for InFlight<'_, P> {
     type Output = Result<(u8, P)>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        executor::waits_here(context);
         let mut state = self.queue.state.lock();
         let status = state.memory.read8(self.queue.shape.status(self.slot));
         let place = &mut state.slots[usize::from(self.slot)];

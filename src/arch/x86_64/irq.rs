@@ -82,8 +82,15 @@ pub fn set_alarm_handler(ring: fn()) {
     let _ = ON_ALARM.try_init_once(|| ring);
 }
 
-/// Serves one interrupt, with interrupts off.
+/// Serves one interrupt, with interrupts off: as the cause of whatever it wakes, once there are tasks.
 pub(super) fn dispatch(vector: u8) -> Served {
+    match crate::tasks::try_executor() {
+        Some(executor) => executor.in_interrupt(vector, || serve_vector(vector)),
+        None => serve_vector(vector),
+    }
+}
+
+fn serve_vector(vector: u8) -> Served {
     match vector {
         ALARM_VECTOR => {
             apic::end_of_interrupt();
@@ -117,6 +124,17 @@ fn serve(line: &Line) {
     }
     line.event.notify();
     apic::end_of_interrupt();
+}
+
+/// What a vector is for, in a word.
+pub fn name(vector: u8) -> &'static str {
+    match vector {
+        ALARM_VECTOR => "alarm",
+        KICK_VECTOR => "kick",
+        SHOOTDOWN_VECTOR => "shootdown",
+        SPURIOUS_VECTOR => "spurious",
+        _ => "device",
+    }
 }
 
 /// Serves an NMI: another CPU reports a panic, and this one stops; or else the machine complains.
