@@ -2,7 +2,7 @@
 
 use crate::guest::Lost;
 use crate::machine::Options;
-use crate::{bench, console, doctor, exec, image, packages};
+use crate::{bench, console, doctor, exec, image, packages, trace};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -38,6 +38,16 @@ enum Action {
         /// Run the program on the machine's console, for programs that want a terminal
         #[arg(long, short)]
         tty: bool,
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+        command: Vec<OsString>,
+    },
+    /// Run one program as exec does, and draw what the kernel did meanwhile: wakes, polls, system calls, interrupts
+    #[command(after_help = "The file is opened by https://ui.perfetto.dev and chrome://tracing. Exit status: as exec.")]
+    Trace {
+        /// The file to write: Chrome's trace-event JSON
+        #[arg(long, short, default_value = "trace.json", value_name = "FILE")]
+        output: PathBuf,
         /// The program and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
         command: Vec<OsString>,
@@ -90,6 +100,7 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.action {
         None => console::run(&arguments.options),
         Some(Action::Exec { tty, command }) => exec::run(&arguments.options, command, *tty),
+        Some(Action::Trace { output, command }) => trace::run(&arguments.options, command, output),
         Some(Action::Bench { only, save }) => bench::run(&arguments.options, only.as_deref(), *save),
         Some(Action::Image { output }) => image::run(&arguments.options, output).map(|()| ExitCode::SUCCESS),
         Some(Action::Doctor { fix }) => doctor::run(*fix),

@@ -41,4 +41,5 @@ pub mod symbols;
 pub mod terminal;
 pub mod testing;
 pub mod toolchain;
+pub mod trace;
 pub mod typist;
