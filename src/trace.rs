@@ -6,10 +6,11 @@
 //!   system calls, processes ────┴─► record() ─► this CPU's ring (ring.rs) ─► /proc/rouse/trace (file.rs) as text (text.rs)
 //! ```
 //!
-//! While it is off it costs a load and a branch at each place, and one instruction at a system call that is answered at once: its number
-//! is combined with the thread's copy of [`call_mark`], which makes an unknown number of it while the trace is on, so that no fast path
-//! takes it and [`RunningThread::answer`](crate::process::RunningThread::answer) sees every call. A thread renews its copy when
-//! [`attention::TRACE`] asks for it: on its way back to user mode.
+//! While it is off it costs a load and a branch at each place, and at a system call one instruction: the number is combined with the
+//! thread's [`Marks`], which make an unknown one of it while the trace is on. That leads into the table's arm for unknown numbers, out of
+//! everybody's way; there [`unmark`] takes the call down, asks the thread to look around when it is answered ([`attention::TRACE`]), and
+//! sends the plain number through the same table. [`look`] then takes down what was returned. A thread learns that the trace was
+//! switched in the same way: on its way back to user mode.
 //!
 //! The rings are made when the trace is first switched on, and stay.
 //!
@@ -136,9 +137,53 @@ pub fn is_on() -> bool {
     CALL_MARK.load(Ordering::Relaxed) != 0
 }
 
-/// What makes an unknown number of a system call's number while the trace is on; else 0.
-pub fn call_mark() -> usize {
-    CALL_MARK.load(Ordering::Relaxed)
+/// A thread's share in the trace.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    /// What its system calls' numbers are combined with: 0, or [`MARK`] if the trace was on when it last looked.
+    mark: usize,
+    /// The number of the call whose return is to be taken down.
+    call: Option<u32>,
+}
+
+impl Marks {
+    /// Those of a thread that is made now.
+    #[allow(clippy::new_without_default, reason = "it depends on when")]
+    pub fn new() -> Marks {
+        Marks { mark: CALL_MARK.load(Ordering::Relaxed), call: None }
+    }
+
+    /// The number of a system call; one that there is not while the trace is on.
+    #[inline(always)]
+    pub fn marked(&self, number: usize) -> usize {
+        number | self.mark
+    }
+}
+
+/// The plain number of a system call that the trace has made unknown, having taken it down; `None` if the program itself asked for a
+/// number that there is not.
+#[cold]
+#[inline(never)]
+pub fn unmark(thread: &mut RunningThread, marked: usize) -> Option<usize> {
+    let plain = thread.context.call_number();
+    if plain == marked {
+        return None;
+    }
+    let [first, second, ..] = thread.context.call_arguments();
+    record(Event::CallBegins { task: task_of(thread), number: plain, arguments: [first, second] });
+    thread.trace.call = Some(plain as u32);
+    thread.attention.fetch_or(attention::TRACE, Ordering::Relaxed);
+    Some(plain)
+}
+
+/// A thread was asked to look: a system call was answered, or the trace was switched.
+#[cold]
+pub fn look(thread: &mut RunningThread) {
+    thread.trace.mark = CALL_MARK.load(Ordering::Relaxed);
+    if let Some(number) = thread.trace.call.take() {
+        let value = thread.context.return_value();
+        record(Event::CallEnds { task: task_of(thread), number: number as usize, value });
+    }
 }
 
 /// Switches it on, with room for so many records on each CPU; the first time decides how many.
@@ -216,20 +261,6 @@ pub fn executor_event(event: &TraceEvent) {
 
 fn task_of(thread: &Thread) -> u64 {
     thread.task().map_or(0, |task| task.id())
-}
-
-/// A thread begins a system call. To be asked only while the trace is on, as the next.
-#[cold]
-pub fn call_begins(thread: &RunningThread, number: usize) {
-    let [first, second, ..] = thread.context.call_arguments();
-    record(Event::CallBegins { task: task_of(thread), number, arguments: [first, second] });
-}
-
-/// It is answered.
-#[cold]
-pub fn call_ends(thread: &Thread, number: usize, result: Result<usize>) {
-    let value = result.map_or_else(Errno::as_return_value, |value| value as isize);
-    record(Event::CallEnds { task: task_of(thread), number, value });
 }
 
 /// A thread was made, perhaps with a process around it; or is there when the trace begins.

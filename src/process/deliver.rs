@@ -79,7 +79,7 @@ impl RunningThread {
                 return Life::Ends;
             }
             if seen & attention::TRACE != 0 {
-                self.call_mark = crate::trace::call_mark();
+                crate::trace::look(self);
             }
             if seen & attention::PLACE != 0 {
                 self.update_rseq(None).await;

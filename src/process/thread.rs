@@ -93,7 +93,7 @@ pub mod attention {
     pub const AFTERMATH: u32 = 8;
     /// It may have been interrupted, or runs on another CPU, and its restartable-sequence area does not say so yet.
     pub const PLACE: u32 = 16;
-    /// The trace was switched on or off.
+    /// The trace was switched on or off, or wants to know what the system call has returned.
     pub const TRACE: u32 = 32;
 }
 
@@ -232,8 +232,8 @@ pub struct RunningThread {
     pub written_before: usize,
     /// personality(2).
     pub personality: u32,
-    /// [`trace::call_mark`], as it was when the thread last looked.
-    pub call_mark: usize,
+    /// What the trace has to do with it.
+    pub trace: trace::Marks,
     /// The executor, at hand: user mode is entered through it each time.
     executor: Executor<ThisMachine>,
 }
@@ -380,7 +380,7 @@ impl RunningThread {
             permit,
             written_before: 0,
             personality: 0,
-            call_mark: trace::call_mark(),
+            trace: trace::Marks::new(),
             executor: crate::tasks::executor(),
         })
     }

@@ -52,32 +52,24 @@ use abi::{Errno, Result};
 
 use crate::process::RunningThread;
 use crate::process::thread::attention;
-use crate::trace;
 
 impl RunningThread {
     /// Answers a system call that need not wait, without a future: its result is in the register where the program looks for
     /// it. False: nothing has been done, and the call is one for [`answer`](Self::answer).
     #[inline]
     pub fn answer_at_once(&mut self) -> bool {
-        // While the trace is on there is no such number, and the call goes the way that is traced.
-        let number = self.context.call_number() | self.call_mark;
+        let number = self.context.call_number();
         let Some(result) = table::answer_now(self, number) else { return false };
         self.finish(number, result);
         true
     }
 
-    /// Answers a system call that may wait; and any, while the trace is on.
+    /// Answers a system call that may wait.
     pub async fn answer(&mut self) {
         let number = self.context.call_number();
-        if self.call_mark != 0 {
-            trace::call_begins(self, number);
-        }
         self.set_call_in_progress(Some(number));
         let result = table::answer(self, number).await;
         self.set_call_in_progress(None);
-        if self.call_mark != 0 {
-            trace::call_ends(self, number, result);
-        }
         self.finish(number, result);
     }
 

@@ -80,8 +80,7 @@ macro_rules! answer_now {
 }
 
 macro_rules! answer {
-    // Comes here only while the trace is on, which closes the fast way.
-    ($thread:ident now [$($f:tt)+] $args:tt) => { invoke!($thread [$($f)+] $args) };
+    ($thread:ident now [$($f:tt)+] $args:tt) => { Err(Errno::ENOSYS) };
     ($thread:ident try [$($f:tt)+] or [$($g:tt)+] $args:tt) => { invoke!($thread [$($g)+] $args).await };
     ($thread:ident wait [$($g:tt)+] $args:tt) => { invoke!($thread [$($g)+] $args).await };
     ($thread:ident refused $errno:ident) => { Err(Errno::$errno) };
@@ -105,9 +104,16 @@ macro_rules! table {
         /// Answers what can be answered without waiting.
         #[inline]
         pub fn answer_now(thread: &mut RunningThread, number: usize) -> Option<Result<usize>> {
-            match number {
-                $($number => answer_now!(thread $kind $([$($f)+] $(or [$($g)+])? ($($a),*))? $($errno)?),)*
-                _ => None,
+            let mut number = thread.trace.marked(number);
+            loop {
+                return match number {
+                    $($number => answer_now!(thread $kind $([$($f)+] $(or [$($g)+])? ($($a),*))? $($errno)?),)*
+                    marked => {
+                        // Unknown, or the trace wants to see it first.
+                        number = crate::trace::unmark(thread, marked)?;
+                        continue;
+                    }
+                };
             }
         }
 

@@ -76,6 +76,11 @@ impl UserContext {
         [g.rdi, g.rsi, g.rdx, g.r10, g.r8, g.r9].map(|register| register as usize)
     }
 
+    /// What the system call returns.
+    pub fn return_value(&self) -> isize {
+        self.general.rax as isize
+    }
+
     /// Sets what the system call returns.
     pub fn set_return_value(&mut self, value: isize) {
         self.general.rax = value as u64;
@@ -163,6 +168,7 @@ mod tests {
             GeneralRegisters { rax: 9, rdi: 1, rsi: 2, rdx: 3, r10: 4, r8: 5, r9: 6, rcx: 77, ..Default::default() };
         assert_eq!((context.call_number(), context.call_arguments()), (9, [1, 2, 3, 4, 5, 6]));
         context.set_return_value(-2);
+        assert_eq!(context.return_value(), -2);
         assert_eq!(context.general.rax, 0xffff_ffff_ffff_fffe);
     }
 
