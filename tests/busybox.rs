@@ -142,6 +142,7 @@ fn a_person_at_the_console_edits_lines_and_files() {
         person.types("vi /tmp/v\r", "~")?;
         person.types("ifirst\rsecond", "second")?;
         person.presses_alone(key::ESCAPE)?;
+        person.sees("- /tmp/v [Modified]")?;
         person.types("yyp0x", "econd")?;
         person.enters(":wq", "3L")?;
         person.enters("paste -s -d + /tmp/v", "first+second+econd")?;

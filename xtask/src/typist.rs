@@ -58,7 +58,8 @@ impl Transcript {
         self.more.notify_all();
     }
 
-    /// Waits so long until `text` has been said behind `from`; answers where it ends.
+    /// Waits so long until `text` has been said behind `from`; answers where it ends. A program that draws while somebody types may
+    /// move the cursor between any two letters: escape sequences inside `text` are overlooked.
     ///
     /// # Errors
     /// What was said instead.
@@ -66,9 +67,8 @@ impl Transcript {
         let deadline = Instant::now() + patience;
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let place = said[from..].windows(text.len()).position(|window| window == text.as_bytes());
-            if let Some(place) = place {
-                return Ok(from + place + text.len());
+            if let Some(end) = (from..said.len()).find_map(|start| Some(start + length_of(text, &said[start..])?)) {
+                return Ok(end);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -77,6 +77,22 @@ impl Transcript {
             said = self.more.wait_timeout(said, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+}
+
+/// How many bytes of `said` spell `text`, if it begins with that; control sequences (ECMA-48, 5.4) between two letters are no letters.
+fn length_of(text: &str, said: &[u8]) -> Option<usize> {
+    let mut length = 0;
+    for letter in text.bytes() {
+        while length > 0 && letter != b'\x1b' && said[length..].starts_with(b"\x1b[") {
+            let last = said[length + 2..].iter().position(|byte| (0x40..=0x7e).contains(byte))?;
+            length += 2 + last + 1;
+        }
+        if *said.get(length)? != letter {
+            return None;
+        }
+        length += 1;
+    }
+    Some(length)
 }
 
 /// Who types.
@@ -197,4 +213,20 @@ pub fn at_the_console(
         typing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok(Output { end: end?, stdout, stderr })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::length_of;
+
+    #[test]
+    fn text_is_found_with_the_cursor_moved_between_its_letters() {
+        assert_eq!(length_of("second", b"s\x1b[2;2H\x1b[2;2Hecond\x1b[K"), Some(18));
+        assert_eq!(length_of("second", b"second time"), Some(6));
+        assert_eq!(length_of("second", b"s\x1b[2;2"), None);
+        assert_eq!(length_of("second", b"sec"), None);
+        assert_eq!(length_of("second", b"\x1b[Hsecond"), None);
+        assert_eq!(length_of("a\x1b[K", b"a\x1b[K"), Some(4));
+        assert_eq!(length_of("a\x1b[K", b"a\x1b[H\x1b[K"), None);
+    }
 }
