@@ -193,7 +193,7 @@ pub(crate) struct Facts {
     pub(crate) polls: Counter,
     /// How often it was queued by a wake. Written by whoever has the right to queue it.
     pub(crate) wakes: Counter,
-    /// See [`Cause::encode`]. Written likewise.
+    /// See [`Cause::encode`](crate::cause::Cause::encode). Written likewise.
     pub(crate) woken_by: Counter,
     /// When its last poll ended, in nanoseconds; 0 before the first.
     pub(crate) idle_since: Counter,
