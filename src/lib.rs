@@ -18,6 +18,7 @@ pub mod counters;
 pub mod devices;
 pub mod files;
 pub mod filesystems;
+pub mod ipc;
 pub mod load;
 pub mod log;
 pub mod memory_info;

@@ -49,6 +49,7 @@ pub fn file_system() -> Arc<dyn FileSystem> {
         .with("stat", file(system::statistics))
         .with("swaps", file(system::swaps))
         .with("sys", sys::folder())
+        .with("sysvipc", Table::new().with("sem", file(system::semaphores)).node())
         .with("thread-self", link(own_thread))
         .with("tty", Table::new().with("drivers", file(system::terminal_drivers)).node())
         .with("uptime", file(system::uptime))

@@ -10,6 +10,7 @@ use fs::permission::Capabilities;
 use fs::pipe::PIPE_MAX_SIZE;
 use procfs::{Node, Table, file, writable_file};
 
+use crate::ipc::semaphores::{MOST_IN_A_SET, MOST_OPERATIONS, MOST_SEMAPHORES, MOST_SETS};
 use crate::mm;
 use crate::process::limits::NR_OPEN;
 use crate::process::table::{PID_MAX, THREADS_MAX};
@@ -70,6 +71,7 @@ fn kernel() -> Node {
         .with("pid_max", fixed(PID_MAX))
         .with("random", random_numbers())
         .with("randomize_va_space", fixed(2))
+        .with("sem", fixed(format!("{MOST_IN_A_SET}\t{MOST_SEMAPHORES}\t{MOST_OPERATIONS}\t{MOST_SETS}")))
         .with("tainted", fixed(0))
         .with("threads-max", fixed(THREADS_MAX))
         .with("version", fixed(system::VERSION))

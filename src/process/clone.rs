@@ -18,6 +18,7 @@ use super::signal::Signal;
 use super::table::{self, ThreadPermit};
 use super::thread::{self, OnCpu, RunningThread, Thread, View};
 use super::wait_event::Interruptible;
+use crate::ipc::undo::UndoList;
 use crate::mm::MakeRoom;
 
 /// A flag of clone3(2) that does not fit 32 bits: the child has no signal handlers.
@@ -149,6 +150,9 @@ impl RunningThread {
         }
         running.no_new_privileges = self.no_new_privileges;
         running.personality = self.personality;
+        if request.has(general::CLONE_SYSVSEM) {
+            running.semaphore_undo = Some(self.semaphore_undo.get_or_insert_with(UndoList::new).clone());
+        }
         Ok(running)
     }
 

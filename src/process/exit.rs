@@ -28,6 +28,7 @@ impl RunningThread {
     pub async fn exit(mut self: Box<Self>) {
         futex::release_robust_list(&mut self).await;
         self.clear_child_tid().await;
+        self.release_semaphores();
         self.close_all_files().await;
         self.release_borrowed_memory();
         let shared = self.shared().clone();
@@ -51,6 +52,13 @@ impl RunningThread {
             if space.write_user_bytes(address, &0u32.to_ne_bytes()).await.is_ok() {
                 futex::wake_address(&space, address, 1).await;
             }
+        }
+    }
+
+    /// Takes back what semop(2) did, if no other thread shares the list.
+    pub fn release_semaphores(&mut self) {
+        if let Some(list) = self.semaphore_undo.take() {
+            list.release(self.process.pid);
         }
     }
 

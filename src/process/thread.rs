@@ -39,6 +39,7 @@ use super::signal_queue::SignalQueue;
 use super::table::ThreadPermit;
 use crate::arch::{self, FaultRecord, Trap, UserContext, VectorState};
 use crate::counters;
+use crate::ipc::undo::UndoList;
 use crate::mm::AddressSpace;
 use crate::mm::heap::try_box;
 use crate::mm::user::UserPtr;
@@ -230,6 +231,8 @@ pub struct RunningThread {
     pub permit: ThreadPermit,
     /// How much of a write the fast path has done before the call had to wait.
     pub written_before: usize,
+    /// What semop(2) takes back when the last thread that shares it ends; made when it is first wanted.
+    pub semaphore_undo: Option<Arc<UndoList>>,
     /// personality(2).
     pub personality: u32,
     /// What the trace has to do with it.
@@ -379,6 +382,7 @@ impl RunningThread {
             exit_code: None,
             permit,
             written_before: 0,
+            semaphore_undo: None,
             personality: 0,
             trace: trace::Marks::new(),
             executor: crate::tasks::executor(),

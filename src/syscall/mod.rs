@@ -30,6 +30,7 @@ pub mod poll;
 pub mod process;
 pub mod resources;
 pub mod scheduling;
+pub mod semaphore;
 pub mod signal;
 pub mod socket;
 pub mod socket_message;

@@ -370,7 +370,7 @@ async fn program(thread: &RunningThread, fd: i32, name: &[u8], flags: u32) -> Re
 
 /// unshare(2), of what threads share. `EINVAL`: namespaces and memory. `ENOMEM`.
 pub fn unshare(thread: &mut RunningThread, flags: u32) -> Result<usize> {
-    if flags & !(general::CLONE_FILES | general::CLONE_FS) != 0 {
+    if flags & !(general::CLONE_FILES | general::CLONE_FS | general::CLONE_SYSVSEM) != 0 {
         return Err(Errno::EINVAL);
     }
     if flags & general::CLONE_FS != 0 {
@@ -381,6 +381,9 @@ pub fn unshare(thread: &mut RunningThread, flags: u32) -> Result<usize> {
     }
     if flags & general::CLONE_FILES != 0 {
         thread.unshare_files()?;
+    }
+    if flags & general::CLONE_SYSVSEM != 0 {
+        thread.release_semaphores();
     }
     Ok(0)
 }

@@ -16,8 +16,8 @@ use abi::{Errno, Result};
 use super::args::FromRegister;
 use super::{
     attributes, capabilities, copy_file, credentials, descriptor, directory, events, file_lock, futex, identity, ioctl,
-    memory, mount, path, poll, process, resources, scheduling, signal, socket, socket_message, socket_option, sync,
-    system, thread, time, timer, transfer,
+    memory, mount, path, poll, process, resources, scheduling, semaphore, signal, socket, socket_message,
+    socket_option, sync, system, thread, time, timer, transfer,
 };
 use crate::process::RunningThread;
 
@@ -219,9 +219,9 @@ table! {
     61 WAIT4: wait [process::wait4] (pid, status, options, usage);
     62 KILL: now [process::kill] (pid, signal);
     63 UNAME: wait [system::uname] (result);
-    64 SEMGET: refused ENOSYS "System V semaphores come later";
-    65 SEMOP: refused ENOSYS "System V semaphores come later";
-    66 SEMCTL: refused ENOSYS "System V semaphores come later";
+    64 SEMGET: now [semaphore::semget] (key, count, flags);
+    65 SEMOP: try [semaphore::semop_now] or [semaphore::semop] (id, operations, count);
+    66 SEMCTL: wait [semaphore::semctl] (id, number, command, argument);
     67 SHMDT: refused ENOSYS "System V shared memory comes later";
     68 MSGGET: refused ENOSYS "System V messages come later";
     69 MSGSND: refused ENOSYS "System V messages come later";
@@ -375,7 +375,7 @@ table! {
     217 GETDENTS64: wait [directory::getdents64] (fd, buffer, size);
     218 SET_TID_ADDRESS: now [thread::set_tid_address] (address);
     219 RESTART_SYSCALL: wait [time::restart_syscall] ();
-    220 SEMTIMEDOP: refused ENOSYS "System V semaphores come later";
+    220 SEMTIMEDOP: try [semaphore::semtimedop_now] or [semaphore::semtimedop] (id, operations, count, timeout);
     221 FADVISE64: now [attributes::fadvise64] (fd, offset, len, advice);
     222 TIMER_CREATE: wait [timer::timer_create] (clock, event, result), partly: "EOPNOTSUPP for clocks of CPU time";
     223 TIMER_SETTIME: wait [timer::timer_settime] (id, flags, new, old), partly: "an absolute time does not follow a change of the clock";
@@ -427,7 +427,7 @@ table! {
     269 FACCESSAT: wait [path::faccessat] (folder, path, mode);
     270 PSELECT6: try [poll::pselect6_now] or [poll::pselect6] (count, read, write, except, timeout, mask);
     271 PPOLL: try [poll::ppoll_now] or [poll::ppoll] (fds, count, timeout, mask, size);
-    272 UNSHARE: now [process::unshare] (flags), partly: "files and fs only: no namespaces";
+    272 UNSHARE: now [process::unshare] (flags), partly: "files, fs and undo lists only: no namespaces";
     273 SET_ROBUST_LIST: now [thread::set_robust_list] (head, len);
     274 GET_ROBUST_LIST: wait [thread::get_robust_list] (tid, head, len);
     275 SPLICE: refused ENOSYS "splicing comes later";

@@ -8,6 +8,7 @@
 #![no_std]
 
 pub mod errno;
+pub mod ipc;
 
 pub use errno::Errno;
 pub use linux_raw_sys::{auxvec, general, ioctl, net, prctl, ptrace, system};

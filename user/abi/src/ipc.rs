@@ -1,0 +1,41 @@
+//! System V inter-process communication: the numbers of `<sys/ipc.h>` and `<sys/sem.h>`, as on x86_64.
+
+/// The key of what no key finds again.
+pub const IPC_PRIVATE: i32 = 0;
+/// Make it if it is not there.
+pub const IPC_CREAT: u32 = 0o1000;
+/// Fail if it is there.
+pub const IPC_EXCL: u32 = 0o2000;
+/// Do not wait.
+pub const IPC_NOWAIT: u32 = 0o4000;
+/// Remove it.
+pub const IPC_RMID: u32 = 0;
+/// Change its owner and its permissions.
+pub const IPC_SET: u32 = 1;
+/// Tell about it.
+pub const IPC_STAT: u32 = 2;
+/// Tell the limits.
+pub const IPC_INFO: u32 = 3;
+
+/// Take the operation back when the process ends.
+pub const SEM_UNDO: u32 = 0x1000;
+/// Who operated last.
+pub const GETPID: u32 = 11;
+/// The value.
+pub const GETVAL: u32 = 12;
+/// All values of a set.
+pub const GETALL: u32 = 13;
+/// How many wait until the value is larger.
+pub const GETNCNT: u32 = 14;
+/// How many wait until the value is 0.
+pub const GETZCNT: u32 = 15;
+/// Set the value.
+pub const SETVAL: u32 = 16;
+/// Set all values of a set.
+pub const SETALL: u32 = 17;
+/// As [`IPC_STAT`], by index instead of identifier.
+pub const SEM_STAT: u32 = 18;
+/// How much there is.
+pub const SEM_INFO: u32 = 19;
+/// As [`SEM_STAT`], for anybody.
+pub const SEM_STAT_ANY: u32 = 20;
