@@ -1,4 +1,4 @@
-//! Counters of what costs time but not instructions: page-table switches, flushes, inter-processor interrupts. Read in
+//! Counters of what costs time but not instructions: accesses of devices, beside what other files count. Read in
 //! /proc/rouse/counters; a benchmark shows them beside its figures.
 //!
 //! Each CPU counts for itself, without locked instructions; whoever reads adds up.
@@ -52,8 +52,9 @@ impl Counter {
 
 /// System calls.
 pub static SYSTEM_CALLS: Counter = Counter(0);
-/// Inter-processor interrupts sent.
-pub static IPIS: Counter = Counter(1);
+/// Reads and writes of devices that the kernel itself makes: the local interrupt controller's registers and I/O ports. What drivers
+/// write to tell their devices is counted by them ([`drivers::hw::doorbells`]).
+pub static DEVICE_ACCESSES: Counter = Counter(1);
 /// Threads that were made since boot, those of new processes included.
 pub static THREADS_MADE: Counter = Counter(2);
 /// Nanoseconds that all threads have spent in user mode.

@@ -29,7 +29,6 @@ impl Machine for ThisMachine {
     }
 
     fn kick(&self, cpu: usize) {
-        crate::counters::IPIS.add();
         arch::apic::send_kick(cpu);
     }
 

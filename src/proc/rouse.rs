@@ -103,6 +103,7 @@ fn all_counters() -> Vec<u8> {
         ("cr3_loads", arch::paging::switches()),
         ("page_flushes", arch::paging::page_flushes()),
         ("ipis", arch::apic::ipis_sent()),
+        ("device_accesses", counters::DEVICE_ACCESSES.get() + drivers::hw::doorbells()),
         ("threads_made", counters::THREADS_MADE.get()),
         ("tasks", executor.task_count() as u64),
         ("polls", sum(|did| did.polls)),

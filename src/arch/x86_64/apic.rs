@@ -18,6 +18,7 @@ use super::cpu_features::cpu_features;
 use super::instructions::{rdmsr, wrmsr};
 use super::irq::{ALARM_VECTOR, KICK_VECTOR, SHOOTDOWN_VECTOR, SPURIOUS_VECTOR};
 use super::tsc_scale::TickScale;
+use crate::counters::DEVICE_ACCESSES;
 
 const APIC_BASE: u32 = 0x1b;
 const TSC_DEADLINE: u32 = 0x6e0;
@@ -164,6 +165,7 @@ fn uses_tsc_deadline() -> bool {
 #[inline]
 pub fn set_alarm(at: Option<Instant>) {
     let Some(apic) = access() else { return };
+    DEVICE_ACCESSES.add();
     if uses_tsc_deadline() {
         let deadline = at.map_or(0, |at| clock::instant_to_tsc(at.as_nanos()).max(1));
         // SAFETY: the CPU has this register; a deadline in the past rings at once.
@@ -184,6 +186,7 @@ pub fn set_alarm(at: Option<Instant>) {
 #[inline]
 pub fn end_of_interrupt() {
     if let Some(apic) = access() {
+        DEVICE_ACCESSES.add();
         apic.write(register::END_OF_INTERRUPT, 0);
     }
 }
@@ -230,6 +233,7 @@ fn send(apic_id: u32, command: u32) {
             }
             memory.write(register::COMMAND_HIGH, apic_id << 24);
             memory.write(register::COMMAND, command);
+            DEVICE_ACCESSES.add_many(3);
         }),
         None => {}
     }

@@ -8,32 +8,39 @@ use drivers::hw::{DeviceMemory, Mmio, PhysAddr, PortSpace};
 use super::boot_paging::{map_device, map_framebuffer};
 use super::instructions::{inb, inl, inw, outb, outl, outw};
 use crate::arch::FramebufferInfo;
+use crate::counters::DEVICE_ACCESSES;
 
 /// The CPU's I/O ports.
 pub struct Ports;
 
 impl PortSpace for Ports {
     fn read8(&self, port: u16) -> u8 {
+        DEVICE_ACCESSES.add();
         inb(port)
     }
 
     fn write8(&self, port: u16, value: u8) {
+        DEVICE_ACCESSES.add();
         outb(port, value);
     }
 
     fn read16(&self, port: u16) -> u16 {
+        DEVICE_ACCESSES.add();
         inw(port)
     }
 
     fn write16(&self, port: u16, value: u16) {
+        DEVICE_ACCESSES.add();
         outw(port, value);
     }
 
     fn read32(&self, port: u16) -> u32 {
+        DEVICE_ACCESSES.add();
         inl(port)
     }
 
     fn write32(&self, port: u16, value: u32) {
+        DEVICE_ACCESSES.add();
         outl(port, value);
     }
 }

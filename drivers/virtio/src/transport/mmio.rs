@@ -225,6 +225,7 @@ impl Transport for MmioTransport {
     }
 
     fn notify(&self, queue: u16) {
+        drivers::hw::count_doorbell();
         self.window.write32(register::NOTIFY, u32::from(queue));
     }
 

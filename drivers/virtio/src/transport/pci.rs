@@ -254,6 +254,7 @@ impl Transport for PciTransport {
 
     fn notify(&self, queue: u16) {
         if let Some(Some(at)) = self.doorbells.get(usize::from(queue)) {
+            drivers::hw::count_doorbell();
             self.notify.write16(*at, queue);
         }
     }
