@@ -114,6 +114,51 @@ pub fn map_and_touch(file: Option<&std::fs::File>, length: usize) -> io::Result<
     check(unsafe { libc::munmap(start, length) })
 }
 
+/// Maps so many anonymous bytes and unmaps them, and touches none.
+///
+/// # Errors
+/// Those of mmap and munmap.
+pub fn map_and_unmap(length: usize) -> io::Result<()> {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
+    let start = unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: exactly the mapping made above, to which no reference exists.
+    check(unsafe { libc::munmap(start, length) })
+}
+
+/// A child process.
+pub struct Forked(libc::pid_t);
+
+/// Forks; the child does the work, and ends with whether that went well.
+///
+/// # Errors
+/// Those of fork.
+pub fn fork(work: impl FnOnce() -> bool) -> io::Result<Forked> {
+    // SAFETY: the rows that fork have one thread, so nothing is locked or half done in the child; it leaves by _exit.
+    let child = unsafe { libc::fork() };
+    check(child)?;
+    if child == 0 {
+        let is_well = work();
+        // SAFETY: _exit may be called at any time.
+        unsafe { libc::_exit(i32::from(!is_well)) };
+    }
+    Ok(Forked(child))
+}
+
+/// Waits for a child.
+///
+/// # Errors
+/// Those of wait; the child's work did not go well.
+pub fn wait(child: Forked) -> io::Result<()> {
+    let mut status = 0;
+    // SAFETY: the status outlives the call.
+    check(unsafe { libc::waitpid(child.0, &raw mut status, 0) })?;
+    if status == 0 { Ok(()) } else { Err(io::Error::other("a worker failed")) }
+}
+
 /// Descriptors as select(2) takes them.
 pub struct DescriptorSet {
     set: libc::fd_set,
