@@ -67,6 +67,25 @@ impl Operation {
     }
 }
 
+/// The operations of a call: mostly one, which needs no memory of its own.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Operations {
+    /// One.
+    One(Operation),
+    /// Several.
+    Several(Vec<Operation>),
+}
+
+impl Operations {
+    /// All of them.
+    pub fn as_slice(&self) -> &[Operation] {
+        match self {
+            Operations::One(operation) => core::slice::from_ref(operation),
+            Operations::Several(operations) => operations,
+        }
+    }
+}
+
 /// Who operates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Operator {
@@ -110,7 +129,7 @@ struct Values {
 
 /// What a sleeper waits for.
 struct Pending {
-    operations: Vec<Operation>,
+    operations: Operations,
     operator: Operator,
     /// [`UNSETTLED`], or 0, or a number of an error. Written under the set's lock.
     outcome: AtomicI32,
@@ -134,7 +153,7 @@ struct State {
     line: VecDeque<Waiting>,
     /// Those with an outcome who were not woken yet. There is always room for the whole line.
     settled: VecDeque<Arc<Pending>>,
-    /// When somebody last operated, and when somebody last changed the set, in seconds since 1970.
+    /// When somebody last operated, and when somebody last changed the set, in nanoseconds since 1970.
     operated: u64,
     changed: u64,
     is_removed: bool,
@@ -182,8 +201,9 @@ pub fn semaphore_count() -> usize {
     SEMAPHORES.load(Ordering::Relaxed)
 }
 
+/// Nanoseconds since 1970: they are divided when somebody asks.
 fn now() -> u64 {
-    wall_clock::now().as_secs()
+    wall_clock::offset().saturating_add(crate::arch::clock::now().as_nanos())
 }
 
 impl Set {
@@ -220,6 +240,7 @@ impl Set {
     }
 
     /// Its owner and permissions.
+    #[inline]
     pub fn ownership(&self) -> Ownership {
         self.state.lock().ownership
     }
@@ -227,8 +248,9 @@ impl Set {
     /// What there is to tell.
     pub fn describe(&self) -> Description {
         let state = self.state.lock();
-        let State { ownership, operated, changed, .. } = *state;
-        Description { ownership, operated, changed, count: self.count }
+        let seconds = |nanoseconds: u64| nanoseconds / 1_000_000_000;
+        let (operated, changed) = (seconds(state.operated), seconds(state.changed));
+        Description { ownership: state.ownership, operated, changed, count: self.count }
     }
 
     /// One semaphore, if there are so many.
@@ -239,7 +261,8 @@ impl Set {
     /// How many wait for one semaphore: until it is larger, and until it is 0.
     pub fn waiters(&self, number: usize) -> (usize, usize) {
         let state = self.state.lock();
-        let blocking = state.line.iter().filter_map(|waiting| waiting.pending.operations.get(waiting.blocked));
+        let blocking =
+            state.line.iter().filter_map(|waiting| waiting.pending.operations.as_slice().get(waiting.blocked));
         let here = blocking.filter(|operation| usize::from(operation.number) == number);
         here.fold(
             (0, 0),
@@ -311,6 +334,7 @@ impl Set {
     /// # Errors
     ///
     /// `EAGAIN`: one would have to wait and must not. `ERANGE`: a value, or what is to be taken back, would be too large. `EIDRM`.
+    #[inline]
     pub fn try_operate(&self, operations: &[Operation], operator: Operator) -> Result<bool> {
         self.change(|state| match state.values.attempt(operations, operator) {
             Attempt::Done => {
@@ -334,14 +358,14 @@ impl Set {
     pub async fn operate(
         &self,
         thread: &RunningThread,
-        operations: Vec<Operation>,
+        operations: Operations,
         operator: Operator,
         deadline: Option<Instant>,
     ) -> Result<()> {
         // Small, and bounded by the number of threads, which the gate has admitted.
         let outcome = AtomicI32::new(UNSETTLED);
         let pending = Arc::new(Pending { operations, operator, outcome, queue: WaitQueue::new() });
-        let is_done = self.change(|state| match state.values.attempt(&pending.operations, operator) {
+        let is_done = self.change(|state| match state.values.attempt(pending.operations.as_slice(), operator) {
             Attempt::Done => {
                 state.operated = now();
                 Ok(true)
@@ -413,6 +437,7 @@ impl Set {
     }
 
     /// Changes the set, does what others have waited for, and wakes them.
+    #[inline]
     fn change<T>(&self, change: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let (result, has_settled) = {
             let mut state = self.state.lock();
@@ -433,9 +458,17 @@ impl Set {
 
     /// One at a time, so that nothing is allocated and no waker runs under the lock.
     fn wake_settled(&self) {
-        loop {
-            let Some(pending) = self.state.lock().settled.pop_front() else { return };
-            pending.queue.wake_all();
+        let mut is_more = true;
+        while is_more {
+            let pending = {
+                let mut state = self.state.lock();
+                let first = state.settled.pop_front();
+                is_more = !state.settled.is_empty();
+                first
+            };
+            if let Some(pending) = pending {
+                pending.queue.wake_all();
+            }
         }
     }
 }
@@ -449,7 +482,7 @@ impl State {
             let mut place = 0;
             while let Some(waiting) = self.line.get_mut(place) {
                 let pending = &waiting.pending;
-                let outcome = match self.values.attempt(&pending.operations, pending.operator) {
+                let outcome = match self.values.attempt(pending.operations.as_slice(), pending.operator) {
                     Attempt::Blocked(blocked) => {
                         waiting.blocked = blocked;
                         place += 1;
@@ -460,7 +493,7 @@ impl State {
                 };
                 if outcome == 0 {
                     self.operated = now();
-                    has_changed |= pending.operations.iter().any(|operation| operation.change != 0);
+                    has_changed |= pending.operations.as_slice().iter().any(|operation| operation.change != 0);
                 }
                 if let Some(waiting) = self.line.remove(place) {
                     self.settle_one(waiting.pending, outcome);

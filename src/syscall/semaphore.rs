@@ -11,8 +11,8 @@ use zerocopy::IntoBytes;
 use super::time::{self, Timespec};
 use crate::ipc::identifiers::{Identified, Ownership};
 use crate::ipc::semaphores::{
-    LARGEST_VALUE, MOST_IN_A_SET, MOST_OPERATIONS, MOST_SEMAPHORES, MOST_SETS, Operation, Operator, SETS, Set,
-    semaphore_count,
+    LARGEST_VALUE, MOST_IN_A_SET, MOST_OPERATIONS, MOST_SEMAPHORES, MOST_SETS, Operation, Operations, Operator, SETS,
+    Set, semaphore_count,
 };
 use crate::ipc::undo::UndoList;
 use crate::mm::MakeRoom;
@@ -111,12 +111,15 @@ pub async fn semtimedop(
     if count == 0 {
         return Err(Errno::EINVAL);
     }
-    let operations: Vec<Operation> = thread.space.read_user_array(operations, count).await?;
+    let operations = match count {
+        1 => Operations::One(thread.get(operations).await?),
+        _ => Operations::Several(thread.space.read_user_array(operations, count).await?),
+    };
     let deadline = match timeout {
         Some(timeout) => Some(time::after(time::duration(timeout)?)),
         None => None,
     };
-    let (set, operator) = begin(thread, id, &operations)?;
+    let (set, operator) = begin(thread, id, operations.as_slice())?;
     set.operate(thread, operations, operator, deadline).await.map(|()| 0)
 }
 

@@ -54,9 +54,12 @@ enum Action {
     },
     /// Measure Rouse beside Linux
     Bench {
-        /// Only the rows whose names contain this (also: memory, boot, size)
+        /// Only the rows whose names contain this (also: scale, hackbench, memory, boot, size, executor)
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
+        /// Write every raw figure to a file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
         /// Save the table to docs/benchmarks.md
         #[arg(long)]
         save: bool,
@@ -101,7 +104,10 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
         None => console::run(&arguments.options),
         Some(Action::Exec { tty, command }) => exec::run(&arguments.options, command, *tty),
         Some(Action::Trace { output, command }) => trace::run(&arguments.options, command, output),
-        Some(Action::Bench { only, save }) => bench::run(&arguments.options, only.as_deref(), *save),
+        Some(Action::Bench { only, json, save }) => {
+            let wishes = bench::Wishes { only: only.clone(), save: *save, json: json.clone() };
+            bench::run(&arguments.options, &wishes)
+        }
         Some(Action::Image { output }) => image::run(&arguments.options, output).map(|()| ExitCode::SUCCESS),
         Some(Action::Doctor { fix }) => doctor::run(*fix),
     }
