@@ -7,10 +7,10 @@
 //! ```
 //!
 //! While it is off it costs a load and a branch at each place, and at a system call one instruction: the number is combined with the
-//! thread's [`Marks`], which make an unknown one of it while the trace is on. That leads into the table's arm for unknown numbers, out of
-//! everybody's way; there [`unmark`] takes the call down, asks the thread to look around when it is answered ([`attention::TRACE`]), and
-//! sends the plain number through the same table. [`look`] then takes down what was returned. A thread learns that the trace was
-//! switched in the same way: on its way back to user mode.
+//! thread's [`Marks`], which make an unknown one of it while the trace is on, so that it is not answered at once. The way of calls that
+//! wait leads to [`call_begins`], which takes the call down and asks the thread to look around when it is answered
+//! ([`attention::TRACE`]); [`look`] then takes down what was returned. A thread learns that the trace was switched in the same way: on
+//! its way back to user mode.
 //!
 //! The rings are made when the trace is first switched on, and stay.
 //!
@@ -158,22 +158,22 @@ impl Marks {
     pub fn marked(&self, number: usize) -> usize {
         number | self.mark
     }
+
+    /// The thread's system calls are to be taken down.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.mark != 0
+    }
 }
 
-/// The plain number of a system call that the trace has made unknown, having taken it down; `None` if the program itself asked for a
-/// number that there is not.
+/// A thread begins a system call: takes that down, and asks the thread to look around when it is answered. To be told only while the
+/// thread's [`Marks`] are on.
 #[cold]
-#[inline(never)]
-pub fn unmark(thread: &mut RunningThread, marked: usize) -> Option<usize> {
-    let plain = thread.context.call_number();
-    if plain == marked {
-        return None;
-    }
+pub fn call_begins(thread: &mut RunningThread, number: usize) {
     let [first, second, ..] = thread.context.call_arguments();
-    record(Event::CallBegins { task: task_of(thread), number: plain, arguments: [first, second] });
-    thread.trace.call = Some(plain as u32);
+    record(Event::CallBegins { task: task_of(thread), number, arguments: [first, second] });
+    thread.trace.call = Some(number as u32);
     thread.attention.fetch_or(attention::TRACE, Ordering::Relaxed);
-    Some(plain)
 }
 
 /// A thread was asked to look: a system call was answered, or the trace was switched.

@@ -10,8 +10,8 @@ use xtask::machine::Options;
 /// Rows that allocate nothing, with the most instructions that each may take.
 const WITHOUT_MEMORY: &[(&str, f64)] = &[
     ("null-syscall", 150.0),
-    ("read-1", 410.0),
-    ("write-1", 375.0),
+    ("read-1", 430.0),
+    ("write-1", 400.0),
     ("lseek", 230.0),
     ("clock-gettime", 48.0),
     ("futex-wake", 240.0),
@@ -20,7 +20,7 @@ const WITHOUT_MEMORY: &[(&str, f64)] = &[
     ("poll-1", 550.0),
     ("poll-100", 9_300.0),
     ("select-100", 8_000.0),
-    ("signal-install", 405.0),
+    ("signal-install", 430.0),
     ("signal-deliver", 3_150.0),
     ("pipe-round-trip", 6_900.0),
     ("switch-2", 3_450.0),

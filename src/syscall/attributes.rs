@@ -23,6 +23,7 @@ pub fn metadata_of(file: &OpenFile) -> Result<fs::Metadata> {
 }
 
 /// fstat(2), if the result's memory is there.
+#[inline(always)] // called from one place, the table
 pub fn fstat_now(thread: &mut RunningThread, fd: Fd, result: UserPtr<[u64; 18]>) -> Option<Result<usize>> {
     match thread.files.get(fd).and_then(|file| metadata_of(&file)) {
         Ok(node) => thread.try_put(result, &stat_words(&node)).then_some(Ok(0)),

@@ -148,6 +148,7 @@ pub async fn pipe2(thread: &mut RunningThread, result: UserPtr<[i32; 2]>, flags:
 }
 
 /// lseek(2). `ESPIPE`: no positions. `EINVAL`: unknown `whence`, or before the beginning. `ENXIO`: no data, or no hole. `EBADF`.
+#[inline(always)] // called from one place, the table
 pub fn lseek(thread: &mut RunningThread, fd: Fd, offset: i64, whence: u32) -> Result<usize> {
     let file = thread.files.get(fd)?;
     if file.flags().contains(OpenFlags::PATH) {

@@ -22,6 +22,7 @@ fn check_set_size(size: usize) -> Result<()> {
 }
 
 /// rt_sigaction(2), if the memory it is about is there.
+#[inline(always)] // called from one place, the table
 pub fn rt_sigaction_now(
     thread: &mut RunningThread,
     number: usize,

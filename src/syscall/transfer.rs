@@ -49,6 +49,7 @@ impl At {
         u64::try_from(offset).map(At::Offset).map_err(|_| Errno::EINVAL)
     }
 
+    #[inline(always)]
     fn with<R>(&mut self, file: &OpenFile, attempt: impl FnOnce(&mut u64) -> R) -> R {
         match self {
             At::Cursor if file.ops.is_seekable() => file.with_position(attempt),
@@ -195,6 +196,7 @@ fn writable(thread: &RunningThread, fd: Fd) -> Result<Arc<OpenFile>> {
 }
 
 /// read(2), if one attempt is enough.
+#[inline(always)] // called from one place, the table
 pub fn read_now(thread: &mut RunningThread, fd: Fd, address: usize, len: usize) -> Option<Result<usize>> {
     let file = match readable(thread, fd) {
         Ok(file) => file,
@@ -233,6 +235,7 @@ pub async fn read(thread: &mut RunningThread, fd: Fd, address: usize, len: usize
 }
 
 /// write(2), if one attempt is enough.
+#[inline(always)] // called from one place, the table
 pub fn write_now(thread: &mut RunningThread, fd: Fd, address: usize, len: usize) -> Option<Result<usize>> {
     let file = match writable(thread, fd) {
         Ok(file) => file,
@@ -289,6 +292,7 @@ async fn write_buffer(thread: &RunningThread, file: &OpenFile, at: At, mut buffe
 }
 
 /// RLIMIT_FSIZE, where there is one and it is about this file.
+#[inline(always)]
 fn size_limit(thread: &RunningThread, file: &OpenFile) -> Option<u64> {
     let inode = file.inode.as_ref()?;
     if inode.core().kind != fs::Kind::Regular {
