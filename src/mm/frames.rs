@@ -18,6 +18,7 @@
 mod buddy;
 mod metadata;
 mod per_cpu;
+mod poison;
 
 use core::mem::ManuallyDrop;
 use core::ops::Range;
@@ -167,7 +168,9 @@ impl Frame {
             Some(cache.frames[cache.count])
         })?;
         faults::count(1);
-        // SAFETY: the allocator just gave out `number`.
+        // SAFETY: the allocator just gave out `number`, as below.
+        unsafe { poison::taken(number, 1) };
+        // SAFETY: as above.
         unsafe { SECTIONS.of(number) }.references.store(1, Ordering::Relaxed);
         core::num::NonZeroU32::new(number).map(Frame)
     }
@@ -325,6 +328,8 @@ impl Drop for Frame {
 
 fn free_number(number: u32) {
     faults::count(-1);
+    // SAFETY: as below.
+    unsafe { poison::given_back(number, 1) };
     // SAFETY: the frame was allocated, and its last owner frees it.
     unsafe { SECTIONS.of(number) }.references.store(0, Ordering::Relaxed);
     CACHES.with(|cache| {
@@ -400,6 +405,8 @@ pub(super) fn allocate_contiguous(count: usize) -> Option<u64> {
         CACHES.with(|cache| cache.drain(cache.count));
         take()
     })?;
+    // SAFETY: just allocated.
+    unsafe { poison::taken(block, count) };
     for number in block..block + count as u32 {
         // SAFETY: just allocated.
         unsafe { SECTIONS.of(number) }.references.store(1, Ordering::Relaxed);
@@ -416,6 +423,8 @@ pub(super) fn allocate_contiguous(count: usize) -> Option<u64> {
 pub(super) unsafe fn free_contiguous(physical: u64, count: usize) {
     let first = (physical / FRAME_SIZE as u64) as u32;
     faults::count(-(count as isize));
+    // SAFETY: the caller's promise.
+    unsafe { poison::given_back(first, count) };
     for number in first..first + count as u32 {
         // SAFETY: the caller's promise.
         unsafe { SECTIONS.of(number) }.references.store(0, Ordering::Relaxed);

@@ -15,6 +15,7 @@
 //!
 //! Interrupt handlers neither allocate nor free. Next: `heap/slab.rs`.
 
+mod red_zone;
 mod slab;
 #[cfg(target_os = "none")]
 pub mod vmap;
@@ -99,19 +100,32 @@ pub fn try_box<T>(value: T) -> Result<Box<T>, Errno> {
 unsafe impl GlobalAlloc for Heap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match slab::class_of(layout) {
+        let whole = red_zone::around(layout);
+        let class = slab::class_of(whole);
+        let object = match class {
             Some(class) => CPUS.with(|cpu| cpu.allocate(class)),
-            None => allocate_large(layout),
+            None => allocate_large(whole),
+        };
+        if red_zone::ON && !object.is_null() {
+            // SAFETY: the object is as large as its class, or as `whole`.
+            unsafe { red_zone::taken(object, layout, class.map(slab::size_of_class)) };
         }
+        object
     }
 
     #[inline]
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        match slab::class_of(layout) {
+        let whole = red_zone::around(layout);
+        let class = slab::class_of(whole);
+        if red_zone::ON {
+            // SAFETY: the caller gives back an object of this layout; it is as large as its class, or as `whole`.
+            unsafe { red_zone::given_back(pointer, layout, class.map(slab::size_of_class)) };
+        }
+        match class {
             // SAFETY: the caller gives back an object of this class.
             Some(class) => CPUS.with(|cpu| unsafe { cpu.free(class, pointer.cast()) }),
             // SAFETY: the caller gives back what `allocate_large` made for this layout.
-            None => unsafe { free_large(pointer, layout) },
+            None => unsafe { free_large(pointer, whole) },
         }
     }
 
@@ -123,7 +137,8 @@ unsafe impl GlobalAlloc for Heap {
             (None, None) => large_frames(layout) == large_frames(wanted),
             _ => false,
         };
-        if stays {
+        // With red zones it always moves: who keeps an old address is found.
+        if stays && !red_zone::ON {
             return pointer;
         }
         // SAFETY: `wanted` has a size, as the caller promises; the copy takes what fits both; the old object is the caller's.

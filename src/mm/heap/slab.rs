@@ -16,6 +16,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use executor::sync::SpinLock;
 
+use super::red_zone;
 use crate::arch;
 use crate::mm::frames::{self, FRAME_SIZE, Metadata, State};
 use crate::mm::rank;
@@ -183,6 +184,10 @@ impl Class {
         slab.metadata.order.store(order, Relaxed);
         slab.metadata.used.store(0, Relaxed);
         slab.set_free(NONE);
+        if red_zone::ON {
+            // SAFETY: the slab's frames were just allocated, one behind the other.
+            unsafe { red_zone::slab_made(slab.base, count * FRAME_SIZE) };
+        }
         let size = size_of_class(class);
         for index in (0..count * FRAME_SIZE / size).rev() {
             slab.thread(index * size);
