@@ -43,11 +43,14 @@ enum Action {
         command: Vec<OsString>,
     },
     /// Run one program as exec does, and draw what the kernel did meanwhile: wakes, polls, system calls, interrupts
-    #[command(after_help = "The file is opened by https://ui.perfetto.dev and chrome://tracing. Exit status: as exec.")]
+    #[command(after_help = "https://ui.perfetto.dev and chrome://tracing open the JSON. Exit status: as exec.")]
     Trace {
-        /// The file to write: Chrome's trace-event JSON
-        #[arg(long, short, default_value = "trace.json", value_name = "FILE")]
-        output: PathBuf,
+        /// Write a timeline for reading, a line for each thing that happened, instead of JSON for a viewer
+        #[arg(long)]
+        text: bool,
+        /// The file to write (default: trace.json, Chrome's trace-event format; with --text, trace.txt)
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
         /// The program and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
         command: Vec<OsString>,
@@ -78,6 +81,14 @@ enum Action {
     },
 }
 
+/// Whether the words behind `cargo run --` are a command line that this tool takes; for those who test what documents say.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(words: &[&str]) -> Result<(), clap::Error> {
+    Arguments::try_parse_from(["rouse"].iter().chain(words)).map(drop)
+}
+
 /// Does what the command line asks for.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -103,7 +114,10 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.action {
         None => console::run(&arguments.options),
         Some(Action::Exec { tty, command }) => exec::run(&arguments.options, command, *tty),
-        Some(Action::Trace { output, command }) => trace::run(&arguments.options, command, output),
+        Some(Action::Trace { text, output, command }) => {
+            let form = if *text { trace::Form::Timeline } else { trace::Form::Picture };
+            trace::run(&arguments.options, command, form, output.as_deref())
+        }
         Some(Action::Bench { only, json, save }) => {
             let wishes = bench::Wishes { only: only.clone(), save: *save, json: json.clone() };
             bench::run(&arguments.options, &wishes)

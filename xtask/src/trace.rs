@@ -1,13 +1,16 @@
-//! `cargo run -- trace -o FILE -- CMD…`: runs one program with the kernel's trace on, and makes a picture of what happened.
+//! `cargo run -- trace -o FILE -- CMD…`: runs one program with the kernel's trace on, and makes a picture of what happened; with
+//! `--text`, a timeline for reading.
 //!
 //! The program runs as by `exec`, through the guest's own `trace`, which switches /proc/rouse/trace on around it. The file is Chrome's
 //! trace-event JSON, which <https://ui.perfetto.dev> and chrome://tracing open.
 //!
-//! next: `trace/records.rs`, what the kernel tells; `trace/picture.rs`, what becomes of it.
+//! next: `trace/records.rs`, what the kernel tells; `trace/picture.rs` and `trace/timeline.rs`, what becomes of it.
 
 pub mod check;
+mod names;
 pub mod picture;
 pub mod records;
+pub mod timeline;
 
 use crate::guest::Guest;
 use crate::machine::Options;
@@ -22,24 +25,51 @@ use std::path::Path;
 use std::process::ExitCode;
 use user_programs::protocol::{Command, End};
 
-/// Runs the program, writes the picture, and answers the program's status.
+/// What becomes of a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// JSON, for the viewers that there are.
+    Picture,
+    /// Text, for reading.
+    Timeline,
+}
+
+impl Form {
+    /// The file's name, if nobody says.
+    fn file(self) -> &'static str {
+        match self {
+            Form::Picture => "trace.json",
+            Form::Timeline => "trace.txt",
+        }
+    }
+
+    /// What to do with it.
+    fn advice(self) -> &'static str {
+        match self {
+            Form::Picture => "; open it at https://ui.perfetto.dev or in chrome://tracing",
+            Form::Timeline => "",
+        }
+    }
+}
+
+/// Runs the program, writes what happened, and answers the program's status.
 ///
 /// # Errors
 /// As `exec`; or this kernel has no trace, or the file cannot be written.
-pub fn run(options: &Options, arguments: &[OsString], output: &Path) -> Result<ExitCode> {
+pub fn run(options: &Options, arguments: &[OsString], form: Form, output: Option<&Path>) -> Result<ExitCode> {
+    let output = output.unwrap_or(Path::new(form.file()));
     let mut guest = Guest::start(options)?;
     guest.feed(io::stdin())?;
     let command: Vec<Vec<u8>> = arguments.iter().map(|argument| argument.clone().into_vec()).collect();
     let (end, trace) = record(&mut guest, &command, &mut io::stdout().lock(), &mut io::stderr().lock())?;
     guest.stop();
-    let picture = Picture::of(&trace);
-    let file = std::fs::File::create(output).with_context(|| output.display().to_string())?;
-    picture.write(BufWriter::new(file)).with_context(|| output.display().to_string())?;
-    progress::step(&format!(
-        "{}: {} records; open it at https://ui.perfetto.dev or in chrome://tracing",
-        output.display(),
-        trace.records.len()
-    ));
+    let file = BufWriter::new(std::fs::File::create(output).with_context(|| output.display().to_string())?);
+    match form {
+        Form::Picture => Picture::of(&trace).write(file),
+        Form::Timeline => timeline::write(&trace, file),
+    }
+    .with_context(|| output.display().to_string())?;
+    progress::step(&format!("{}: {} records{}", output.display(), trace.records.len(), form.advice()));
     if trace.lost > 0 {
         progress::step(&format!("{} older records were overwritten", trace.lost));
     }

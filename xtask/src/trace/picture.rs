@@ -15,7 +15,8 @@
 //! The format: "Trace Event Format" (Google, 2016), the JSON object form; `X` is a slice, `s` and `f` are an arrow's ends, `i` an
 //! instant, `M` a name.
 
-use super::records::{Event, Trace, pair};
+use super::names::{Name, THREAD};
+use super::records::{Event, Trace};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Result, Write};
@@ -24,9 +25,6 @@ use std::io::{Result, Write};
 pub const CPUS: u64 = 1 << 23;
 /// The "process" of the kernel's own tasks.
 pub const KERNEL: u64 = CPUS + 1;
-
-/// What the kernel calls the task of every thread.
-const THREAD: &str = "thread";
 
 /// The events of a picture.
 #[derive(Debug, Default)]
@@ -54,9 +52,7 @@ struct Open {
 /// What is known of a task while the trace is followed.
 #[derive(Debug, Default)]
 struct Task {
-    /// Its thread's numbers, if it is one.
-    numbers: Option<(u64, u64)>,
-    name: String,
+    name: Name,
     /// The system call that it is in.
     call: Option<Open>,
     /// Where and since when it waits.
@@ -69,17 +65,7 @@ struct Task {
 
 impl Task {
     fn track(&self, id: u64) -> Track {
-        self.numbers.map_or(Track { pid: KERNEL, tid: id }, |(pid, tid)| Track { pid, tid })
-    }
-
-    /// As a person knows it.
-    fn title(&self, id: u64) -> String {
-        match self.numbers {
-            Some((pid, tid)) if pid == tid => format!("{pid} {}", self.name),
-            Some((pid, tid)) => format!("{pid}/{tid} {}", self.name),
-            None if self.name.is_empty() => format!("task {id}"),
-            None => self.name.clone(),
-        }
+        self.name.numbers.map_or(Track { pid: KERNEL, tid: id }, |(pid, tid)| Track { pid, tid })
     }
 }
 
@@ -98,7 +84,7 @@ impl Picture {
     pub fn of(trace: &Trace) -> Self {
         let mut draftsman = Draftsman::default();
         for (id, name) in &trace.names {
-            draftsman.introduce(*id, name);
+            draftsman.task(*id).name.introduce(name);
         }
         for record in &trace.records {
             draftsman.draw(record.time, record.cpu, &record.event);
@@ -162,26 +148,16 @@ fn of_cpu(cpu: usize) -> Track {
 }
 
 impl Draftsman {
-    /// Takes note of a task's name as the kernel tells it: `PID/TID NAME` for a thread.
-    fn introduce(&mut self, id: u64, name: &str) {
-        let task = self.tasks.entry(id).or_default();
-        let (first, rest) = name.split_once(' ').unwrap_or((name, ""));
-        match pair(first) {
-            Some(numbers) => (task.numbers, task.name) = (Some(numbers), rest.into()),
-            None => task.name = name.into(),
-        }
-    }
-
     fn draw(&mut self, time: u64, cpu: usize, event: &Event) {
         match event {
-            Event::Spawn { task, by, name } => {
+            Event::Spawn { task, by, name, .. } => {
                 // A thread is introduced by what follows.
                 if name != THREAD {
-                    self.introduce(*task, name);
+                    self.task(*task).name.introduce(name);
                 }
                 self.woken(*task, time, cpu, by);
             }
-            Event::Wake { task, by } => self.woken(*task, time, cpu, by),
+            Event::Wake { task, by, .. } => self.woken(*task, time, cpu, by),
             Event::Notify { by, cpu: other } => self.picture.instant(of_cpu(*other), time, format!("woken by {by}")),
             Event::Move { task } => self.task(*task).queued = Some(time),
             Event::Poll { task } => self.poll(*task, time, cpu),
@@ -218,9 +194,9 @@ impl Draftsman {
                     self.picture.slice(track, time, call);
                 }
             }
-            Event::Thread { task, pid, tid } => self.task(*task).numbers = Some((*pid, *tid)),
+            Event::Thread { task, pid, tid } => self.task(*task).name.numbers = Some((*pid, *tid)),
             Event::Exec { task, name } => {
-                self.task(*task).name.clone_from(name);
+                self.task(*task).name.name.clone_from(name);
                 let track = self.track(*task);
                 self.picture.instant(track, time, format!("is now {name}"));
             }
@@ -259,7 +235,7 @@ impl Draftsman {
     fn draw_own_poll(&mut self, id: u64, since: Option<u64>, time: u64) {
         let task = self.task(id);
         // One that nobody has introduced may be a thread.
-        let is_the_kernels = task.numbers.is_none() && !task.name.is_empty();
+        let is_the_kernels = task.name.numbers.is_none() && !task.name.name.is_empty();
         if let Some(since) = since.filter(|_| is_the_kernels) {
             let track = self.track(id);
             self.picture.slice(track, time, Open { since, kind: "poll", name: "poll".into(), args: json!({}) });
@@ -282,7 +258,7 @@ impl Draftsman {
 
     /// A poll begins.
     fn poll(&mut self, id: u64, time: u64, cpu: usize) {
-        let (track, title) = (self.track(id), self.task(id).title(id));
+        let (track, title) = (self.track(id), self.task(id).name.title(id));
         self.begin(cpu, time, "poll", title, json!({"task": id}));
         let task = self.task(id);
         let (queued, woken) = (task.queued.take(), task.woken.take());
@@ -341,9 +317,9 @@ impl Draftsman {
         }
         for (id, task) in &self.tasks {
             let track = task.track(*id);
-            self.picture.name("thread_name", track, &task.title(*id));
+            self.picture.name("thread_name", track, &task.name.title(*id));
             if track.pid == track.tid {
-                self.picture.name("process_name", track, &task.title(*id));
+                self.picture.name("process_name", track, &task.name.title(*id));
             }
         }
     }

@@ -3,7 +3,7 @@
 //! The kernel's `src/trace/text.rs` has the table of its lines. Each CPU's records come in the order in which it wrote them; here they
 //! are put in the order of their times.
 //!
-//! next: `picture.rs`.
+//! next: `names.rs`.
 
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -35,9 +35,9 @@ pub struct Record {
 #[allow(missing_docs, reason = "the fields are what their names say")]
 pub enum Event {
     /// A task was made by somebody, and queued on a CPU.
-    Spawn { task: u64, by: String, name: String },
-    /// A task that waited was woken by somebody, and queued.
-    Wake { task: u64, by: String },
+    Spawn { task: u64, by: String, cpu: usize, name: String },
+    /// A task that waited was woken by somebody, and queued on a CPU.
+    Wake { task: u64, by: String, cpu: usize },
     /// What runs on a CPU was woken.
     Notify { by: String, cpu: usize },
     /// A task was queued elsewhere.
@@ -114,8 +114,10 @@ impl Event {
         // What comes last may contain blanks.
         let from = |index: usize| words[index..].join(" ");
         Ok(match words[..] {
-            ["spawn", task, by, _, _, ..] => Event::Spawn { task: task.parse()?, by: by.into(), name: from(4) },
-            ["wake", task, by, _] => Event::Wake { task: task.parse()?, by: by.into() },
+            ["spawn", task, by, cpu, _, ..] => {
+                Event::Spawn { task: task.parse()?, by: by.into(), cpu: cpu.parse()?, name: from(4) }
+            }
+            ["wake", task, by, cpu] => Event::Wake { task: task.parse()?, by: by.into(), cpu: cpu.parse()? },
             ["notify", by, cpu] => Event::Notify { by: by.into(), cpu: cpu.parse()? },
             ["move", task, _] => Event::Move { task: task.parse()? },
             ["poll", task] => Event::Poll { task: task.parse()? },
