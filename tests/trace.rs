@@ -10,7 +10,7 @@ use xtask::machine::Options;
 use xtask::testing::{Machine, under_test};
 use xtask::trace::check::{Slice, check};
 use xtask::trace::picture::{CPUS, KERNEL, Picture};
-use xtask::trace::record;
+use xtask::trace::{record, timeline};
 use xtask::typist::at_the_console;
 use xtask::{packages, paths};
 
@@ -184,6 +184,56 @@ fn a_program_that_reads_a_disk_is_seen_to_wait_for_it() {
     });
     assert!(by_driver, "the driver ends {wait:?}: {:#?}", summary.arrows);
     assert!(summary.names.contains_key(&(CPUS, 2)), "a track for each CPU");
+}
+
+static ONE_CPU: Machine = Machine::rouse(Options::default);
+
+#[test]
+fn the_timelines_of_async_md_that_need_no_more_than_one_cpu_come_about_again() {
+    let documented = timelines(include_str!("../docs/async.md"));
+    assert_eq!(documented.len(), 3, "{documented:#?}");
+    for (command, expected) in &documented {
+        let words = command.map(|word| word.as_bytes().to_vec());
+        let (_, trace) = ONE_CPU.with(|guest| {
+            guest.feed(std::io::empty())?;
+            record(guest, &words, &mut std::io::sink(), &mut std::io::sink())
+        });
+        let mut printed = Vec::new();
+        timeline::write(&trace, &mut printed).expect("memory takes all");
+        let printed = String::from_utf8(printed).expect("it is text");
+        let mut seen = printed.lines().map(shape);
+        for line in expected {
+            assert!(seen.any(|seen| seen == shape(line)), "{line:?}, after what stands before it, in\n{printed}");
+        }
+    }
+}
+
+/// The timelines of a document whose command is `cargo run -- trace --text -- sh -c '…'`: the command, and the lines.
+fn timelines(document: &str) -> Vec<([&str; 3], Vec<&str>)> {
+    let mut timelines = Vec::new();
+    let mut script = None;
+    let mut lines = document.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with("cargo run ") {
+            let told = line.strip_prefix("cargo run -- trace --text -- sh -c '");
+            script = told.map(|rest| rest.strip_suffix('\'').expect("a quoted script"));
+        }
+        if let Some(script) = script.filter(|_| line.ends_with("µs  CPU 0")) {
+            let block = lines.by_ref().take_while(|line| *line != "```").filter(|line| !line.ends_with('…'));
+            timelines.push((["sh", "-c", script], block.collect()));
+        }
+    }
+    timelines
+}
+
+/// A line of a timeline without what differs from run to run: the time, what it is within, and numbers.
+fn shape(line: &str) -> String {
+    let said: String = line.chars().skip(12).collect();
+    let said = said.trim_start_matches([' ', '│', '┌', '└']);
+    let words = said.split_inclusive([' ', ',', '(', ')', ':', '-']);
+    let plain =
+        |word: &str| if word.starts_with(|first: char| first.is_ascii_digit()) { "#".into() } else { word.to_owned() };
+    words.map(plain).collect()
 }
 
 const LARGE: usize = 1 << 20;

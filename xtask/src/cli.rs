@@ -81,12 +81,17 @@ enum Action {
     },
 }
 
-/// Whether the words behind `cargo run --` are a command line that this tool takes; for those who test what documents say.
+/// The program that the words behind `cargo run --` would run in the guest, if any; for those who test what documents say. (A misspelt
+/// option is taken for one.)
 ///
 /// # Errors
-/// What is wrong with it.
-pub fn check(words: &[&str]) -> Result<(), clap::Error> {
-    Arguments::try_parse_from(["rouse"].iter().chain(words)).map(drop)
+/// The tool does not take this command line.
+pub fn program(words: &[&str]) -> Result<Option<OsString>, clap::Error> {
+    let arguments = Arguments::try_parse_from(["rouse"].iter().chain(words))?;
+    Ok(match arguments.action {
+        Some(Action::Exec { command, .. } | Action::Trace { command, .. }) => command.into_iter().next(),
+        _ => None,
+    })
 }
 
 /// Does what the command line asks for.

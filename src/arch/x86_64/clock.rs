@@ -4,7 +4,7 @@
 //! rate is known: the HPET, the ACPI power management timer, or the old interval timer. The local APIC's timer is measured in the same
 //! go. Where the counter cannot be trusted (a real machine on which it may stop), the HPET is read instead.
 //!
-//! Next: `tsc_scale.rs`, the arithmetic; `hpet.rs`, `reference.rs`, the timers.
+//! Next: `tsc_scale.rs`, the arithmetic; `reference.rs`, the timers.
 
 use core::num::NonZeroU64;
 use core::time::Duration;
