@@ -32,6 +32,7 @@ const OTHERS: &[(&str, f64)] = &[
     ("protection-fault", 6_700.0),
     ("page-fault-anonymous", 2_100.0),
     ("unix-round-trip", 8_700.0),
+    ("semaphore", 3_900.0),
     ("thread-create-join", 30_000.0),
     ("fork-exit", 76_000.0),
     ("fork-exec", 420_000.0),

@@ -48,7 +48,7 @@ pub fn measure(options: &Options, names: &[String]) -> Vec<Row> {
         return rows;
     }
     for cpus in numbers_of_cpus(options.smp) {
-        progress::step(&format!("measuring on {cpus} CPUs"));
+        progress::step(&format!("measuring on {cpus} {}", if cpus == 1 { "CPU" } else { "CPUs" }));
         let options = Options { icount: false, smp: cpus, ..options.clone() };
         let mut slots = [Slot::new(&options), Slot::new(&options.on_linux())];
         start_all(slots.iter_mut());
