@@ -162,9 +162,28 @@ pub fn initial(archive: Option<crate::mm::Initrd>) -> BoxFuture<'static, Result<
 }
 
 async fn unpack(archive: Option<crate::mm::Initrd>) -> Result<Arc<dyn FileSystem>> {
-    let root = tmpfs::Tmpfs::named("rootfs", &FRAMES, half_of_memory(), 0o755);
-    if let Some(archive) = archive {
-        tmpfs::initramfs::unpack(archive.bytes(), root.root()).await?;
-    }
+    let Some(archive) = archive else {
+        return Ok(tmpfs::Tmpfs::named("rootfs", &FRAMES, half_of_memory(), 0o755));
+    };
+    // The archive's memory counts, which is free soon; and its content is to find room in a small machine, with some to spare.
+    let content = (archive.rest().len() / mm::FRAME_SIZE) as u64;
+    let all = mm::frames::total() as u64 + content;
+    let pages = (all / 2).max(content + all / 8);
+    let limits = tmpfs::Limits { pages, inodes: pages };
+    let root = tmpfs::Tmpfs::named("rootfs", &FRAMES, limits, 0o755);
+    tmpfs::initramfs::unpack(&mut Unpacking(archive), root.root()).await?;
     Ok(root)
+}
+
+/// The initial archive, given back to the frame allocator as it is unpacked.
+struct Unpacking(mm::Initrd);
+
+impl tmpfs::initramfs::Archive for Unpacking {
+    fn rest(&self) -> &[u8] {
+        self.0.rest()
+    }
+
+    fn advance(&mut self, len: usize) {
+        self.0.advance(len);
+    }
 }

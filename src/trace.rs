@@ -7,7 +7,7 @@
 //! ```
 //!
 //! While it is off it costs a load and a branch at each place, and at a system call one instruction: the number is combined with the
-//! thread's [`Marks`], which make an unknown one of it while the trace is on, so that it is not answered at once. The way of calls that
+//! thread's [`Mark`], which makes an unknown one of it while the trace is on, so that it is not answered at once. The way of calls that
 //! wait leads to [`call_begins`], which takes the call down and asks the thread to look around when it is answered
 //! ([`attention::TRACE`]); [`look`] then takes down what was returned. A thread learns that the trace was switched in the same way: on
 //! its way back to user mode.
@@ -21,6 +21,7 @@ mod names;
 mod ring;
 mod text;
 
+use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
@@ -139,50 +140,49 @@ pub fn is_on() -> bool {
 
 /// A thread's share in the trace.
 #[derive(Clone, Copy, Debug)]
-pub struct Marks {
+pub struct Mark(
     /// What its system calls' numbers are combined with: 0, or [`MARK`] if the trace was on when it last looked.
-    mark: usize,
-    /// The number of the call whose return is to be taken down.
-    call: Option<u32>,
-}
+    usize,
+);
 
-impl Marks {
-    /// Those of a thread that is made now.
+impl Mark {
+    /// That of a thread that is made now.
     #[allow(clippy::new_without_default, reason = "it depends on when")]
-    pub fn new() -> Marks {
-        Marks { mark: CALL_MARK.load(Ordering::Relaxed), call: None }
+    pub fn new() -> Mark {
+        Mark(CALL_MARK.load(Ordering::Relaxed))
     }
 
     /// The number of a system call; one that there is not while the trace is on.
     #[inline(always)]
     pub fn marked(&self, number: usize) -> usize {
-        number | self.mark
+        number | self.0
     }
 
     /// The thread's system calls are to be taken down.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.mark != 0
+        self.0 != 0
     }
 }
 
 /// A thread begins a system call: takes that down, and asks the thread to look around when it is answered. To be told only while the
-/// thread's [`Marks`] are on.
+/// thread's [`Mark`] is on.
 #[cold]
 pub fn call_begins(thread: &mut RunningThread, number: usize) {
     let [first, second, ..] = thread.context.call_arguments();
     record(Event::CallBegins { task: task_of(thread), number, arguments: [first, second] });
-    thread.trace.call = Some(number as u32);
+    // Numbers of calls that there are fit.
+    thread.traced = NonZeroU32::new((number as u32).wrapping_add(1));
     thread.attention.fetch_or(attention::TRACE, Ordering::Relaxed);
 }
 
 /// A thread was asked to look: a system call was answered, or the trace was switched.
 #[cold]
 pub fn look(thread: &mut RunningThread) {
-    thread.trace.mark = CALL_MARK.load(Ordering::Relaxed);
-    if let Some(number) = thread.trace.call.take() {
+    thread.trace.0 = CALL_MARK.load(Ordering::Relaxed);
+    if let Some(number) = thread.traced.take() {
         let value = thread.context.return_value();
-        record(Event::CallEnds { task: task_of(thread), number: number as usize, value });
+        record(Event::CallEnds { task: task_of(thread), number: number.get() as usize - 1, value });
     }
 }
 

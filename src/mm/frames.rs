@@ -86,12 +86,19 @@ pub fn init(info: &BootInfo) {
     let frames = unsafe { buddy.add_memory(usable.map(|region| region.start..region.end), end) };
     FREE.store(buddy.free(), Ordering::Relaxed);
     TOTAL.store(frames, Ordering::Relaxed);
-    RESERVE.store((frames / 64).clamp(64, 4096), Ordering::Relaxed);
+    set_reserve();
 }
 
-/// The initial file system as the boot loader left it in memory; dropping it frees the memory.
+/// The reserve is a part of the memory, which grows once, when the initial archive is given back.
+fn set_reserve() {
+    RESERVE.store((total() / 64).clamp(32, 4096), Ordering::Relaxed);
+}
+
+/// The initial file system as the boot loader left it in memory: what is passed or dropped is free memory from then on.
 pub struct Initrd {
     range: Range<u64>,
+    /// The first frame that is not free yet.
+    kept: u32,
 }
 
 impl Initrd {
@@ -99,28 +106,37 @@ impl Initrd {
     pub fn take(info: &BootInfo) -> Option<Initrd> {
         static TAKEN: AtomicBool = AtomicBool::new(false);
         let range = info.initrd.clone().filter(|range| range.start < range.end)?;
-        (!TAKEN.swap(true, Ordering::AcqRel)).then_some(Initrd { range })
+        let kept = range.start.div_ceil(FRAME_SIZE as u64) as u32;
+        (!TAKEN.swap(true, Ordering::AcqRel)).then_some(Initrd { range, kept })
     }
 
-    /// Its bytes.
-    pub fn bytes(&self) -> &[u8] {
+    /// The bytes that are left.
+    pub fn rest(&self) -> &[u8] {
         let len = (self.range.end - self.range.start) as usize;
-        // SAFETY: the range is RAM behind the direct map, marked as the initrd's, so the allocator never gave it to anyone; it
-        // is freed only when this value, which the slice borrows, is dropped; nobody writes to it.
+        // SAFETY: the range is RAM behind the direct map, marked as the initrd's, so the allocator never gave it to anyone; frames
+        // are freed only when the range, which the slice borrows, does not hold them any more; nobody writes to it.
         unsafe { core::slice::from_raw_parts(arch::direct_map(self.range.start), len) }
+    }
+
+    /// Passes the first `len` bytes, or all if there are fewer: the frames that hold nothing of the rest are free.
+    pub fn advance(&mut self, len: usize) {
+        self.range.start = self.range.start.saturating_add(len as u64).min(self.range.end);
+        let end = (self.range.start / FRAME_SIZE as u64) as u32;
+        if self.kept < end {
+            let mut buddy = BUDDY.lock();
+            let freed = buddy.add_range(self.kept, end);
+            FREE.store(buddy.free(), Ordering::Relaxed);
+            TOTAL.fetch_add(freed, Ordering::Relaxed);
+            self.kept = end;
+            drop(buddy);
+            set_reserve();
+        }
     }
 }
 
 impl Drop for Initrd {
     fn drop(&mut self) {
-        let first = self.range.start.div_ceil(FRAME_SIZE as u64) as u32;
-        let end = (self.range.end / FRAME_SIZE as u64) as u32;
-        if first < end {
-            let mut buddy = BUDDY.lock();
-            let freed = buddy.add_range(first, end);
-            FREE.store(buddy.free(), Ordering::Relaxed);
-            TOTAL.fetch_add(freed, Ordering::Relaxed);
-        }
+        self.advance(self.rest().len());
     }
 }
 
@@ -133,6 +149,11 @@ pub fn total() -> usize {
 pub fn free() -> usize {
     // SAFETY: the pointer is valid for ever; the number is read as one word, whatever its CPU does to it meanwhile.
     FREE.load(Ordering::Relaxed) + CACHES.sum(|cache| unsafe { (&raw const (*cache).count).read_volatile() })
+}
+
+/// Frames that this CPU can have now: all that are free but what other CPUs keep for themselves.
+pub fn free_here() -> usize {
+    FREE.load(Ordering::Relaxed) + CACHES.with(|cache| cache.count)
 }
 
 /// At least so many frames are free: all but what CPUs keep for themselves. Cheaper than [`free`].

@@ -18,7 +18,7 @@ use executor::sync::Event;
 
 use super::frames;
 
-/// Frames above the reserve below which the gate is shut.
+/// Frames above the reserve below which the gate is shut; fewer on a machine with little memory.
 const MARGIN: usize = 64;
 /// How often a task lets others run before it gives up.
 const PATIENCE: usize = 16;
@@ -30,7 +30,12 @@ static LITTLE_IS_FREE: Event = Event::new();
 
 /// Below so many free frames, memory is taken back from the page cache.
 pub(super) fn low_watermark() -> usize {
-    2 * frames::reserve() + 4 * MARGIN
+    2 * frames::reserve() + 4 * margin()
+}
+
+#[inline]
+fn margin() -> usize {
+    frames::reserve().min(MARGIN)
 }
 
 /// Wakes [`keep_free`]. Takes no lock and allocates nothing.
@@ -59,7 +64,7 @@ pub async fn keep_free() {
 /// Whether the gate is open now. Costs a few instructions.
 #[inline]
 pub fn is_open() -> bool {
-    frames::surely_free() > frames::reserve() + MARGIN
+    frames::surely_free() > frames::reserve() + margin()
 }
 
 /// Passes the gate if that needs no waiting.
@@ -96,5 +101,6 @@ pub async fn admit() -> Result<(), Errno> {
 
 #[cold]
 fn reclaim() -> bool {
-    fs::page_cache::reclaim(4 * MARGIN) > 0 && is_open()
+    // What this CPU keeps for itself is free too; on a small machine it is much of what there is.
+    frames::free_here() > frames::reserve() + margin() || fs::page_cache::reclaim(4 * MARGIN) > 0 && is_open()
 }

@@ -237,9 +237,13 @@ impl VmaMap {
     ///
     /// [`OutOfMemory`].
     pub fn reserve(&mut self) -> Result<(), OutOfMemory> {
-        // A chunk of the only array is enough while it is not nearly full.
-        let needed = match &self.chunks[..] {
-            [only] if only.len() + 3 <= CHUNK => 0,
+        let needed = match &mut self.chunks[..] {
+            // The only chunk is enough while it is not nearly full; it may be shorter than others.
+            [only] => {
+                let fits = only.len() + 3 <= CHUNK;
+                only.make_room(if fits { 3 } else { CHUNK - only.len() }).map_err(|_| OutOfMemory)?;
+                if fits { 0 } else { 3 }
+            }
             [] => 1,
             _ => 3,
         };
@@ -459,7 +463,12 @@ impl VmaMap {
         let mut copy = VmaMap::default();
         copy.chunks.make_room(self.chunks.len()).map_err(|_| OutOfMemory)?;
         for chunk in &self.chunks {
-            let mut copied = new_chunk()?;
+            let mut copied = match &self.chunks[..] {
+                // Many a child maps nothing.
+                [_] => Vec::new(),
+                _ => new_chunk()?,
+            };
+            copied.make_exact_room(chunk.len()).map_err(|_| OutOfMemory)?;
             copied.extend(chunk.iter().filter(|vma| keep(vma)).cloned());
             if !copied.is_empty() {
                 copy.count += copied.len();

@@ -13,7 +13,7 @@ use procfs::{Node, Table, file, writable_file};
 use crate::ipc::semaphores::{MOST_IN_A_SET, MOST_OPERATIONS, MOST_SEMAPHORES, MOST_SETS};
 use crate::mm;
 use crate::process::limits::NR_OPEN;
-use crate::process::table::{PID_MAX, THREADS_MAX};
+use crate::process::table::{PID_MAX, threads_at_most};
 use crate::random;
 use crate::syscall::system;
 
@@ -73,7 +73,7 @@ fn kernel() -> Node {
         .with("randomize_va_space", fixed(2))
         .with("sem", fixed(format!("{MOST_IN_A_SET}\t{MOST_SEMAPHORES}\t{MOST_OPERATIONS}\t{MOST_SETS}")))
         .with("tainted", fixed(0))
-        .with("threads-max", fixed(THREADS_MAX))
+        .with("threads-max", fixed(threads_at_most()))
         .with("version", fixed(system::VERSION))
         .node()
 }

@@ -100,7 +100,7 @@ impl RunningThread {
             // As on Linux, a bad address is not reported.
             let _ = self.space.write_user_bytes(request.parent_tid, &child.tid().to_ne_bytes()).await;
         }
-        let set_child_tid = request.has(general::CLONE_CHILD_SETTID).then_some(request.child_tid);
+        let set_child_tid = if request.has(general::CLONE_CHILD_SETTID) { request.child_tid } else { 0 };
         start(running, set_child_tid)?;
         Ok(child)
     }
@@ -146,10 +146,11 @@ impl RunningThread {
         running.alternate_stack = alternate_stack;
         running.rseq = if is_thread { None } else { self.rseq };
         if running.rseq.is_some() {
-            running.told.begin();
+            // The copy of the area says what the original says: if that is right, there is nothing to write.
+            running.told.take_over(&self.told);
         }
-        running.no_new_privileges = self.no_new_privileges;
-        running.personality = self.personality;
+        running.no_new_privileges.store(self.no_new_privileges.load(Ordering::Relaxed), Ordering::Relaxed);
+        running.personality.store(self.personality.load(Ordering::Relaxed), Ordering::Relaxed);
         if request.has(general::CLONE_SYSVSEM) {
             running.semaphore_undo = Some(self.semaphore_undo.get_or_insert_with(UndoList::new).clone());
         }
@@ -206,17 +207,18 @@ impl Drop for ReservedNumber {
     }
 }
 
-/// Makes a thread known to all and lets it run. If there is no memory for its task, it is forgotten again.
+/// Makes a thread known to all and lets it run; it writes its number to `set_child_tid` first, unless that is 0. If there is no memory
+/// for its task, it is forgotten again.
 ///
 /// # Errors
 ///
 /// `ENOMEM`.
-pub fn start(running: Box<RunningThread>, set_child_tid: Option<usize>) -> Result<()> {
+pub fn start(running: Box<RunningThread>, set_child_tid: usize) -> Result<()> {
     start_with(running, async move |running: Box<RunningThread>| {
-        if let Some(address) = set_child_tid {
+        if set_child_tid != 0 {
             let tid = running.tid();
             // As on Linux, a bad address is not reported: there is nobody to report it to.
-            let _ = running.space.write_user_bytes(address, &tid.to_ne_bytes()).await;
+            let _ = running.space.write_user_bytes(set_child_tid, &tid.to_ne_bytes()).await;
         }
         running
     })

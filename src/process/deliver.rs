@@ -26,9 +26,15 @@ use super::thread::{Life, RunningThread, attention};
 use super::wait_event::Interruptible;
 use crate::arch::signal_frame::{FaultRecord, FrameContent, SignalFrame};
 use crate::arch::{Exception, PageFault, VectorState, vector_layout};
-use crate::mm::MakeRoom;
-use crate::mm::{Access, Fault};
+use crate::mm::{Access, Fault, MakeRoom, try_box};
 use crate::syscall::numbers;
+
+/// A frame for a handler, on a stack that must be waited for.
+struct UnwrittenFrame {
+    frame: SignalFrame,
+    bytes: [u8; SignalFrame::SIZE],
+    uses_alternate: bool,
+}
 
 /// The alternative signal stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,7 +102,7 @@ impl RunningThread {
                 }
                 Verdict::Handle(info, action) => {
                     self.restart_or_interrupt(Some(&action));
-                    self.run_handler(info, action).await;
+                    self.run_handler(&info, &action).await;
                 }
             }
         }
@@ -155,7 +161,7 @@ impl RunningThread {
 
     /// Decides what an interrupted call returns, once it is known whether a handler runs.
     fn restart_or_interrupt(&mut self, handler: Option<&Action>) {
-        let Some(number) = self.call_in_progress.take() else { return };
+        let Some(number) = self.call_to_restart.take().map(|number| number.get() as usize - 1) else { return };
         let result = -(self.context.general.rax as i64);
         let restarts = |errno: Errno| result == i64::from(errno.number());
         let again = match handler {
@@ -170,7 +176,7 @@ impl RunningThread {
         }
     }
 
-    async fn run_handler(&mut self, info: SignalInfo, action: Action) {
+    async fn run_handler(&mut self, info: &SignalInfo, action: &Action) {
         if action.has(general::SA_RESETHAND) {
             self.process.handlers().set(info.signal, Action::default());
         }
@@ -178,7 +184,12 @@ impl RunningThread {
         self.update_rseq(Some(info.signal)).await;
         let blocked = self.signals.lock().blocked;
         let old_mask = self.saved_mask.take().unwrap_or(blocked);
-        match self.push_frame(&info, &action, old_mask).await {
+        let pushed = match self.push_frame_now(info, action, old_mask) {
+            // Rare, and large: not a part of every thread.
+            Ok(Some(frame)) => self.push_later(frame, info, action).await,
+            outcome => outcome.map(|_| ()),
+        };
+        match pushed {
             Ok(()) => {
                 let mut mask = blocked.union(action.mask);
                 if !action.has(general::SA_NODEFER) {
@@ -196,7 +207,13 @@ impl RunningThread {
         }
     }
 
-    async fn push_frame(&mut self, info: &SignalInfo, action: &Action, old_mask: SignalSet) -> Result<()> {
+    /// Has the handler run; returns the frame that it needs if that could not be written without waiting.
+    fn push_frame_now(
+        &mut self,
+        info: &SignalInfo,
+        action: &Action,
+        old_mask: SignalSet,
+    ) -> Result<Option<Box<UnwrittenFrame>>> {
         let on_alternate = self.alternate_stack.contains(self.context.rsp as usize);
         let uses_alternate =
             action.has(general::SA_ONSTACK) && self.alternate_stack.flags & general::SS_DISABLE == 0 && !on_alternate;
@@ -223,13 +240,25 @@ impl RunningThread {
         };
         let bytes = frame.encode(&content);
         if !self.write_frame_now(&frame, &bytes) {
-            // Rare, and large: not a part of every thread.
-            Box::pin(self.write_frame(frame, bytes)).await?;
+            return try_box(UnwrittenFrame { frame, bytes, uses_alternate }).map(Some);
         }
+        self.enter_handler(&frame, uses_alternate, info, action);
+        Ok(None)
+    }
+
+    fn enter_handler(&mut self, frame: &SignalFrame, uses_alternate: bool, info: &SignalInfo, action: &Action) {
         if uses_alternate && self.alternate_stack.flags & general::SS_AUTODISARM != 0 {
             self.alternate_stack = AlternateStack::NONE;
         }
         frame.enter_handler(&mut self.context, info.signal.number(), action.handler);
+    }
+
+    async fn push_later(&mut self, unwritten: Box<UnwrittenFrame>, info: &SignalInfo, action: &Action) -> Result<()> {
+        let UnwrittenFrame { frame, bytes, uses_alternate } = &*unwritten;
+        let vector = self.vector_frame()?;
+        self.space.write_user_bytes(frame.address, bytes).await?;
+        self.space.write_user_bytes(frame.vector_address, &vector).await?;
+        self.enter_handler(frame, *uses_alternate, info, action);
         Ok(())
     }
 
@@ -240,12 +269,6 @@ impl RunningThread {
         vector.save();
         space.write_bytes(frame.address, bytes).is_ok()
             && vector.frame_parts(|offset, part| space.write_bytes(frame.vector_address + offset, part).is_ok())
-    }
-
-    async fn write_frame(&self, frame: SignalFrame, bytes: [u8; SignalFrame::SIZE]) -> Result<()> {
-        let vector = self.vector_frame()?;
-        self.space.write_user_bytes(frame.address, &bytes).await?;
-        self.space.write_user_bytes(frame.vector_address, &vector).await
     }
 
     /// [`return_from_handler`](Self::return_from_handler), if the frame is there, and of a usual size.

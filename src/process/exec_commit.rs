@@ -65,7 +65,7 @@ impl RunningThread {
         let Prepared { space, context, image, credentials, name, handlers, .. } = prepared;
         self.permit.change_user(credentials.uid);
         self.credentials = credentials;
-        self.personality = prepared.personality;
+        self.personality.store(prepared.personality, Ordering::Relaxed);
         let old = core::mem::replace(&mut self.space, space);
         self.context = context;
         {

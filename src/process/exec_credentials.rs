@@ -1,5 +1,7 @@
 //! Whom a new program acts for: set-user-ID, set-group-ID, and what goes with them (execve(2), credentials(7), capabilities(7)).
 
+use core::sync::atomic::Ordering;
+
 use abi::general;
 use fs::permission::Capabilities;
 use fs::{Credentials, MountFlags, Path};
@@ -26,8 +28,8 @@ impl RunningThread {
         let old = &*self.credentials;
         let mut new = Credentials { suid: old.euid, sgid: old.egid, fsuid: old.euid, fsgid: old.egid, ..old.clone() };
         let node = path.inode().metadata().attributes;
-        let mut personality = self.personality;
-        if !path.mount.flags().contains(MountFlags::NOSUID) && !self.no_new_privileges {
+        let mut personality = self.personality.load(Ordering::Relaxed);
+        if !path.mount.flags().contains(MountFlags::NOSUID) && !self.no_new_privileges.load(Ordering::Relaxed) {
             if node.mode & general::S_ISUID != 0 {
                 (new.euid, new.suid, new.fsuid) = (node.uid, node.uid, node.uid);
                 personality &= !CLEARED_PERSONALITY;

@@ -20,7 +20,7 @@ use crate::syscall::futex;
 impl RunningThread {
     /// exit(2): this thread ends on its way back to user mode, the others go on.
     pub fn begin_exit(&mut self, code: i32) {
-        self.exit_code = Some(code);
+        self.exit_code.store(code, Ordering::Relaxed);
         self.attention.fetch_or(attention::END, Ordering::AcqRel);
     }
 
@@ -37,7 +37,7 @@ impl RunningThread {
             *self.process.remains.lock() = Some(remains);
         }
         *shared.view.lock() = None;
-        let code = self.exit_code.unwrap_or(0);
+        let code = self.exit_code.load(Ordering::Relaxed);
         self.account();
         drop(self); // the address space, if this was its last thread
         end_thread(&shared, code);

@@ -31,7 +31,7 @@ pub struct FdTable {
 #[derive(Default, Clone)]
 struct Slots {
     descriptors: Vec<Option<Descriptor>>,
-    /// One bit a slot, set if it is taken; as long as `descriptors`, rounded up.
+    /// One bit a slot, set if it is taken; as long as `descriptors`, rounded up to words.
     taken: Vec<u64>,
 }
 
@@ -51,13 +51,13 @@ impl Slots {
     }
 
     fn reach(&mut self, number: usize) -> Result<()> {
-        let words = number / 64 + 1;
-        if words > self.taken.len() {
-            let more = words - self.taken.len();
-            self.taken.make_room(more)?;
-            self.descriptors.make_room(words * 64 - self.descriptors.len())?;
+        // Most processes have a handful.
+        let (slots, words) = ((number + 1).next_multiple_of(8), number / 64 + 1);
+        if slots > self.descriptors.len() {
+            self.taken.make_room(words.saturating_sub(self.taken.len()))?;
+            self.descriptors.make_room(slots - self.descriptors.len())?;
             self.taken.resize(words, 0);
-            self.descriptors.resize(words * 64, None);
+            self.descriptors.resize(slots, None);
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
+use abi::Result;
 use executor::Instant;
 use executor::sync::{SpinLock, WaitQueue};
 
@@ -51,16 +52,26 @@ impl ExitStatus {
 
 /// What a process does about each signal; shared by clone(2) with CLONE_SIGHAND.
 pub struct SignalHandlers {
-    actions: SpinLock<[Action; Signal::COUNT]>,
+    /// A child's are its parent's until one of the two changes them.
+    actions: SpinLock<Arc<[Action; Signal::COUNT]>>,
 }
 
 impl Default for SignalHandlers {
     fn default() -> SignalHandlers {
-        SignalHandlers { actions: SpinLock::ordered(super::rank::HANDLERS, [Action::default(); Signal::COUNT]) }
+        SignalHandlers::new(Arc::new([Action::default(); Signal::COUNT]))
     }
 }
 
 impl SignalHandlers {
+    fn new(actions: Arc<[Action; Signal::COUNT]>) -> SignalHandlers {
+        SignalHandlers { actions: SpinLock::ordered(super::rank::HANDLERS, actions) }
+    }
+
+    /// As [`set`](Self::set), if that takes no memory.
+    fn set_own(&self, signal: Signal, action: Action) -> Option<Action> {
+        Arc::get_mut(&mut self.actions.lock()).map(|own| core::mem::replace(&mut own[signal.index()], action))
+    }
+
     /// What is to be done about a signal.
     pub fn get(&self, signal: Signal) -> Action {
         self.actions.lock()[signal.index()]
@@ -68,12 +79,12 @@ impl SignalHandlers {
 
     /// Says what is to be done from now on; returns what was.
     pub fn set(&self, signal: Signal, action: Action) -> Action {
-        core::mem::replace(&mut self.actions.lock()[signal.index()], action)
+        core::mem::replace(&mut Arc::make_mut(&mut self.actions.lock())[signal.index()], action)
     }
 
     /// A copy for a new process.
     pub fn copy(&self) -> SignalHandlers {
-        SignalHandlers { actions: SpinLock::ordered(super::rank::HANDLERS, *self.actions.lock()) }
+        SignalHandlers::new(self.actions.lock().clone())
     }
 
     /// A copy for a new program: what was ignored stays ignored, what had a handler gets the default.
@@ -82,7 +93,7 @@ impl SignalHandlers {
             Action::IGNORE => Action { handler: Action::IGNORE, ..Action::default() },
             _ => Action::default(),
         });
-        SignalHandlers { actions: SpinLock::ordered(super::rank::HANDLERS, actions) }
+        SignalHandlers::new(Arc::new(actions))
     }
 }
 
@@ -238,8 +249,19 @@ impl Process {
     }
 
     /// Says what it does about one signal from now on; returns what it did before.
-    pub fn set_action(&self, signal: Signal, action: Action) -> Action {
-        self.handlers.lock().set(signal, action)
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: what it does was shared with its parent until now, and there is no memory for a copy.
+    pub fn set_action(&self, signal: Signal, action: Action) -> Result<Action> {
+        let set = self.handlers.lock().set_own(signal, action);
+        match set {
+            Some(before) => Ok(before),
+            None => {
+                crate::mm::try_admit()?;
+                Ok(self.handlers.lock().set(signal, action))
+            }
+        }
     }
 
     /// Gives it its own set of handlers, as exec does.

@@ -13,6 +13,7 @@
 //! Next: `deliver.rs`; rseq(2) itself is in `src/syscall/thread.rs`.
 
 use alloc::boxed::Box;
+use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use abi::{Errno, Result};
@@ -29,7 +30,7 @@ pub struct Area {
     /// Its address.
     pub address: usize,
     /// Its length.
-    pub len: u32,
+    pub len: NonZeroU32,
     /// The signature that stands before each abort handler.
     pub signature: u32,
 }
@@ -60,6 +61,11 @@ impl Told {
     /// There is an area that names no CPU yet.
     pub fn begin(&self) {
         self.0.store(NOT_TOLD, Relaxed);
+    }
+
+    /// There is a copy of somebody's area.
+    pub fn take_over(&self, original: &Told) {
+        self.0.store(original.0.load(Relaxed), Relaxed);
     }
 
     fn set(&self, cpu: u32) {

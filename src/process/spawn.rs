@@ -60,8 +60,11 @@ pub fn spawn(mut options: SpawnOptions) -> Result<Arc<Process>> {
     let running = empty_process(options)?;
     let process = running.process.clone();
     crate::audit::process_started(process.pid, running.credentials.uid, &program);
+    // In a box: what a thread begins with has its place in it for ever.
+    let words = Box::new((program, arguments, environment));
     clone::start_with(running, move |mut thread| {
         Box::pin(async move {
+            let (program, arguments, environment) = *words;
             if let Err(errno) = first_exec(&mut thread, &program, &arguments, &environment).await {
                 log::error!("{}: cannot be executed: {errno}", String::from_utf8_lossy(&program));
                 let code = if errno == Errno::ENOENT { 127 } else { 126 };

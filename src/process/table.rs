@@ -5,6 +5,7 @@
 //!
 //! Next: `thread.rs`.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -18,8 +19,8 @@ use super::thread::Thread;
 
 /// The first number that is never given out: the value of /proc/sys/kernel/pid_max.
 pub const PID_MAX: i32 = 4_194_304;
-/// The most threads there may be at once in the whole system: /proc/sys/kernel/threads-max.
-pub const THREADS_MAX: usize = 1 << 20;
+/// The most threads there may ever be at once.
+const THREADS_MAX: usize = 1 << 20;
 /// Numbers below this one are not used again after the first round, as on Linux.
 const RESERVED_PIDS: i32 = 300;
 
@@ -31,6 +32,13 @@ static THREADS_OF_USERS: SpinLock<BTreeMap<u32, u64>> = SpinLock::new(BTreeMap::
 #[derive(Default)]
 struct Entry {
     thread: Option<Arc<Thread>>,
+    /// Most threads are not the first of their process.
+    more: Option<Box<More>>,
+}
+
+/// What the number of a thread can stand for besides.
+#[derive(Default)]
+struct More {
     process: Option<Arc<Process>>,
     children: Vec<i32>,
     group_members: Vec<i32>,
@@ -39,7 +47,25 @@ struct Entry {
 
 impl Entry {
     fn is_free(&self) -> bool {
-        self.thread.is_none() && self.process.is_none() && self.group_members.is_empty() && self.session_members == 0
+        let is_empty =
+            |more: &More| more.process.is_none() && more.group_members.is_empty() && more.session_members == 0;
+        self.thread.is_none() && self.more.as_deref().is_none_or(is_empty)
+    }
+
+    fn process(&self) -> Option<&Arc<Process>> {
+        self.more.as_ref()?.process.as_ref()
+    }
+
+    fn children(&self) -> &[i32] {
+        self.more.as_ref().map(|more| more.children.as_slice()).unwrap_or_default()
+    }
+
+    fn group_members(&self) -> &[i32] {
+        self.more.as_ref().map(|more| more.group_members.as_slice()).unwrap_or_default()
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 }
 
@@ -96,6 +122,12 @@ pub fn thread_of_task(task: u64) -> Option<Arc<Thread>> {
     found
 }
 
+/// The most threads there may be at once in the whole system, /proc/sys/kernel/threads-max: those that sleep and share their stacks
+/// then take half of the memory.
+pub fn threads_at_most() -> usize {
+    crate::mm::frames::total().min(THREADS_MAX)
+}
+
 /// How many threads there are.
 pub fn thread_count() -> usize {
     THREADS.load(Ordering::Relaxed)
@@ -118,7 +150,7 @@ impl ThreadPermit {
         let mut users = THREADS_OF_USERS.lock();
         let own = users.entry(uid).or_insert(0);
         *own += 1;
-        let is_over = taken >= THREADS_MAX || limit.is_some_and(|limit| *own > limit);
+        let is_over = taken >= threads_at_most() || limit.is_some_and(|limit| *own > limit);
         drop(users);
         let permit = ThreadPermit { uid };
         if is_over { Err(Errno::EAGAIN) } else { Ok(permit) }
@@ -189,7 +221,7 @@ impl ProcessTable {
 
     /// The process of this number, zombies included.
     pub fn process(&self, pid: i32) -> Option<Arc<Process>> {
-        self.entries.get(&pid)?.process.clone()
+        self.entries.get(&pid)?.process().cloned()
     }
 
     /// Enters a thread under its number.
@@ -207,18 +239,18 @@ impl ProcessTable {
     /// Enters a process: as its parent's child, and into its group and session.
     pub fn add_process(&mut self, process: Arc<Process>) {
         let (pid, parent, group, session) = (process.pid, process.parent(), process.group(), process.session());
-        self.entries.entry(pid).or_default().process = Some(process);
-        if let Some(parent) = self.entries.get_mut(&parent) {
+        self.entry(pid).process = Some(process);
+        if let Some(parent) = self.existing(parent) {
             parent.children.push(pid);
         }
-        self.entries.entry(group).or_default().group_members.push(pid);
-        self.entries.entry(session).or_default().session_members += 1;
+        self.entry(group).group_members.push(pid);
+        self.entry(session).session_members += 1;
     }
 
     /// Takes a zombie out: its number is free again unless a group or session bears it.
     pub fn remove_process(&mut self, pid: i32) -> Option<Arc<Process>> {
-        let process = self.entries.get_mut(&pid)?.process.take()?;
-        if let Some(parent) = self.entries.get_mut(&process.parent()) {
+        let process = self.existing(pid)?.process.take()?;
+        if let Some(parent) = self.existing(process.parent()) {
             parent.children.retain(|child| *child != pid);
         }
         self.leave_group(pid, process.group());
@@ -227,15 +259,25 @@ impl ProcessTable {
         Some(process)
     }
 
+    /// What a number stands for besides a thread: to be changed.
+    fn entry(&mut self, number: i32) -> &mut More {
+        self.entries.entry(number).or_default().more()
+    }
+
+    /// The same, if the number stands for anything.
+    fn existing(&mut self, number: i32) -> Option<&mut More> {
+        self.entries.get_mut(&number).map(Entry::more)
+    }
+
     fn leave_group(&mut self, pid: i32, group: i32) {
-        if let Some(entry) = self.entries.get_mut(&group) {
+        if let Some(entry) = self.existing(group) {
             entry.group_members.retain(|member| *member != pid);
         }
         self.forget(group);
     }
 
     fn leave_session(&mut self, session: i32) {
-        if let Some(entry) = self.entries.get_mut(&session) {
+        if let Some(entry) = self.existing(session) {
             entry.session_members -= 1;
         }
         self.forget(session);
@@ -244,10 +286,10 @@ impl ProcessTable {
     /// Moves a process to another group of its session.
     pub fn set_group(&mut self, process: &Process, group: i32) {
         let old = process.group.swap(group, Ordering::Relaxed);
-        self.entries.entry(group).or_default().group_members.push(process.pid);
+        self.entry(group).group_members.push(process.pid);
         if old != group {
             self.leave_group(process.pid, old);
-        } else if let Some(entry) = self.entries.get_mut(&group) {
+        } else if let Some(entry) = self.existing(group) {
             entry.group_members.pop();
         }
     }
@@ -256,7 +298,7 @@ impl ProcessTable {
     pub fn start_session(&mut self, process: &Process) {
         self.set_group(process, process.pid);
         let old = process.session.swap(process.pid, Ordering::Relaxed);
-        self.entries.entry(process.pid).or_default().session_members += 1;
+        self.entry(process.pid).session_members += 1;
         self.leave_session(old);
     }
 
@@ -266,35 +308,34 @@ impl ProcessTable {
     }
 
     fn members(&self, group: i32) -> impl Iterator<Item = &Arc<Process>> {
-        let members = self.entries.get(&group).map(|entry| entry.group_members.as_slice()).unwrap_or_default();
-        members.iter().filter_map(|pid| self.entries.get(pid)?.process.as_ref())
+        let members = self.entries.get(&group).map(Entry::group_members).unwrap_or_default();
+        members.iter().filter_map(|pid| self.entries.get(pid)?.process())
     }
 
     /// Whether a group of that number exists.
     pub fn has_group(&self, group: i32) -> bool {
-        self.entries.get(&group).is_some_and(|entry| !entry.group_members.is_empty())
+        self.entries.get(&group).is_some_and(|entry| !entry.group_members().is_empty())
     }
 
     /// The children of a process.
     pub fn children(&self, pid: i32) -> impl Iterator<Item = &Arc<Process>> {
-        let children = self.entries.get(&pid).map(|entry| entry.children.as_slice()).unwrap_or_default();
-        children.iter().filter_map(|child| self.entries.get(child)?.process.as_ref())
+        let children = self.entries.get(&pid).map(Entry::children).unwrap_or_default();
+        children.iter().filter_map(|child| self.entries.get(child)?.process())
     }
 
     /// Whether it has any children.
     pub fn has_children(&self, pid: i32) -> bool {
-        self.entries.get(&pid).is_some_and(|entry| !entry.children.is_empty())
+        self.entries.get(&pid).is_some_and(|entry| !entry.children().is_empty())
     }
 
     /// Gives the children of a process that ends to another; returns them.
     pub fn adopt_children(&mut self, from: i32, to: i32) -> Vec<Arc<Process>> {
-        let children =
-            self.entries.get_mut(&from).map(|entry| core::mem::take(&mut entry.children)).unwrap_or_default();
+        let children = self.existing(from).map(|entry| core::mem::take(&mut entry.children)).unwrap_or_default();
         let adopted: Vec<_> = children.iter().filter_map(|child| self.process(*child)).collect();
         for child in &adopted {
             child.parent.store(to, Ordering::Relaxed);
         }
-        if let Some(entry) = self.entries.get_mut(&to) {
+        if let Some(entry) = self.existing(to) {
             entry.children.extend(children);
         }
         adopted
@@ -321,7 +362,7 @@ impl ProcessTable {
         !self.members(group).any(|member| {
             Some(member.pid) != leaving
                 && !member.is_zombie()
-                && self.entries.get(&member.parent()).and_then(|entry| entry.process.as_ref()).is_some_and(|parent| {
+                && self.entries.get(&member.parent()).and_then(Entry::process).is_some_and(|parent| {
                     parent.session() == member.session() && parent.group() != group && Some(parent.pid) != leaving
                 })
         })
@@ -329,12 +370,12 @@ impl ProcessTable {
 
     /// All processes, by number.
     pub fn processes(&self) -> impl Iterator<Item = &Arc<Process>> {
-        self.entries.values().filter_map(|entry| entry.process.as_ref())
+        self.entries.values().filter_map(Entry::process)
     }
 
     /// All process numbers above `after`, in order, for reading /proc a part at a time.
     pub fn numbers_after(&self, after: i32) -> impl Iterator<Item = i32> + '_ {
         let from = after.saturating_add(1);
-        self.entries.range(from..).filter(|(_, entry)| entry.process.is_some()).map(|(pid, _)| *pid)
+        self.entries.range(from..).filter(|(_, entry)| entry.process().is_some()).map(|(pid, _)| *pid)
     }
 }

@@ -15,9 +15,10 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::future::Future;
+use core::num::NonZeroU32;
 use core::ops::Deref;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::task::{Context, Poll};
 
 use abi::Result;
@@ -47,15 +48,22 @@ use crate::syscall;
 use crate::tasks::ThisMachine;
 use crate::trace;
 
-/// Bytes of the future that a thread is: what a sleeping thread costs is this, its two halves, and its vector registers.
-const LARGEST_LIFE: usize = 2048;
+/// Bytes of the future that a thread is: what a sleeping thread costs is this, its two halves, and its vector registers. With what the
+/// executor keeps of a task it just fits into one of the heap's sizes. What is larger goes into a box (`large` in the table of calls).
+/// Checked builds keep more.
+const LARGEST_LIFE: usize = if cfg!(debug_assertions) { 1024 } else { 560 };
 
 /// The life of a user thread, from its first instruction to its last.
 pub async fn run(mut thread: Box<RunningThread>) {
     while thread.is_undisturbed() || thread.deliver_signals().await.is_alive() {
         match thread.enter_user() {
             None => {} // a system call that could be answered at once
-            Some(Trap::Syscall) => thread.answer().await,
+            Some(Trap::Syscall) => {
+                if let Some(number) = thread.begin_call() {
+                    let result = syscall::table::answer(&mut thread, number).await;
+                    thread.end_call(result);
+                }
+            }
             Some(Trap::PageFault(fault)) => thread.fault_in(fault).await,
             Some(Trap::Tick | Trap::Kick) => thread.give_way().await, // and then look whether a signal has come
             Some(Trap::Error(exception)) => thread.raise(exception),
@@ -125,6 +133,12 @@ pub struct Thread {
     pub cpu_time: AtomicU64,
     /// Its vector registers, while no CPU holds them. Only the thread's own task takes the lock.
     pub vector: SpinLock<VectorState>,
+    /// prctl(PR_SET_NO_NEW_PRIVS): exec grants nothing from now on.
+    pub no_new_privileges: AtomicBool,
+    /// personality(2).
+    pub personality: AtomicU32,
+    /// What exit(2) was given.
+    pub exit_code: AtomicI32,
     /// Where its program was told that it runs.
     pub told: rseq::Told,
     /// Up to when its CPU time is accounted for, in nanoseconds.
@@ -215,28 +229,24 @@ pub struct RunningThread {
     pub alternate_stack: AlternateStack,
     /// The signal mask to go back to once the call that replaced it (sigsuspend, ppoll, …) is over.
     pub saved_mask: Option<SignalSet>,
-    /// The number of the system call it is in, while it may be restarted.
-    pub call_in_progress: Option<usize>,
+    /// One more than the number of the system call that was interrupted, while it may be restarted.
+    pub call_to_restart: Option<NonZeroU32>,
     /// How restart_syscall(2) goes on with an interrupted sleep.
-    pub restart: Option<syscall::time::SleepToFinish>,
+    pub restart: Option<Box<syscall::time::SleepToFinish>>,
     /// The restartable-sequence area (rseq(2)).
     pub rseq: Option<rseq::Area>,
-    /// prctl(PR_SET_NO_NEW_PRIVS): exec grants nothing from now on.
-    pub no_new_privileges: bool,
     /// The fault that the last fault signal is about, for its frame.
     pub last_fault: FaultRecord,
-    /// What exit(2) was given.
-    pub exit_code: Option<i32>,
     /// Its place in the system's and its user's count of threads.
     pub permit: ThreadPermit,
     /// How much of a write the fast path has done before the call had to wait.
-    pub written_before: usize,
+    pub written_before: u32,
     /// What semop(2) takes back when the last thread that shares it ends; made when it is first wanted.
     pub semaphore_undo: Option<Arc<UndoList>>,
-    /// personality(2).
-    pub personality: u32,
-    /// What the trace has to do with it.
-    pub trace: trace::Marks,
+    /// What the trace has to do with its system calls.
+    pub trace: trace::Mark,
+    /// One more than the number of the system call whose return the trace is to take down.
+    pub traced: Option<NonZeroU32>,
     /// The executor, at hand: user mode is entered through it each time.
     executor: Executor<ThisMachine>,
 }
@@ -273,6 +283,9 @@ impl Thread {
             robust_list: AtomicUsize::new(0),
             cpu_time: AtomicU64::new(0),
             vector: SpinLock::new(vector),
+            no_new_privileges: AtomicBool::new(false),
+            personality: AtomicU32::new(0),
+            exit_code: AtomicI32::new(0),
             told: rseq::Told::default(),
             accounted: AtomicU64::new(0),
             call: AtomicU32::new(NO_CALL),
@@ -374,17 +387,15 @@ impl RunningThread {
             credentials: view.credentials,
             alternate_stack: AlternateStack::NONE,
             saved_mask: None,
-            call_in_progress: None,
+            call_to_restart: None,
             restart: None,
             rseq: None,
-            no_new_privileges: false,
             last_fault: FaultRecord::default(),
-            exit_code: None,
             permit,
             written_before: 0,
             semaphore_undo: None,
-            personality: 0,
-            trace: trace::Marks::new(),
+            trace: trace::Mark::new(),
+            traced: None,
             executor: crate::tasks::executor(),
         })
     }

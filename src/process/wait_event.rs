@@ -15,7 +15,9 @@
 //!
 //! Next: `wait.rs`.
 
+use alloc::boxed::Box;
 use core::future::Future;
+use core::panic::Location;
 use core::pin::Pin;
 use core::sync::atomic::Ordering;
 use core::task::{Context, Poll};
@@ -27,6 +29,7 @@ use executor::time::Sleep;
 use pin_project_lite::pin_project;
 
 use super::thread::{Thread, attention};
+use crate::mm::try_box;
 
 /// What may end a wait before its event comes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,13 +48,12 @@ impl Thread {
     /// # Errors
     ///
     /// `ERESTARTSYS`: interrupted; the system call's table row and `deliver.rs` decide what becomes of that. `ETIMEDOUT`: the
-    /// deadline came first.
+    /// deadline came first. `ENOMEM`: there is none for the timer.
     ///
     /// # Cancel safety
     ///
     /// Dropping it leaves the queue; a wake that it had consumed goes on to the next waiter.
     #[track_caller]
-    #[allow(clippy::manual_map, reason = "a closure has no caller of its own to tell")]
     #[inline(always)] // a future this large is made where it is to be
     pub fn wait_event<'a, T, F: FnMut() -> Option<T>>(
         &'a self,
@@ -63,12 +65,10 @@ impl Thread {
         WaitEvent {
             thread: self,
             interruptible,
-            // Both take down where this was called, which a closure's caller would not be: there the thread is seen to wait.
+            // It takes down where this was called: there the thread is seen to wait.
             waiter: Waiter::exclusive(queue),
-            timer: match deadline {
-                Some(deadline) => Some(crate::tasks::timers().sleep_until(deadline)),
-                None => None,
-            },
+            deadline,
+            timer: None,
             attempt,
         }
     }
@@ -92,8 +92,9 @@ pin_project! {
         interruptible: Interruptible,
         #[pin]
         waiter: Waiter<&'a WaitQueue>,
-        #[pin]
-        timer: Option<Sleep>,
+        deadline: Option<Instant>,
+        // Made when it is clear that there is something to wait for; most waits have none.
+        timer: Option<Pin<Box<Sleep>>>,
         attempt: F,
     }
 }
@@ -112,9 +113,36 @@ impl<T, F: FnMut() -> Option<T>> Future for WaitEvent<'_, F> {
         if this.thread.is_interrupted(*this.interruptible) {
             return Poll::Ready(Err(Errno::ERESTARTSYS));
         }
-        match this.timer.as_mut().as_pin_mut().map(|timer| timer.poll(context)) {
-            Some(Poll::Ready(())) => Poll::Ready(Err(Errno::ETIMEDOUT)),
-            _ => Poll::Pending,
+        match this.deadline {
+            Some(deadline) => poll_timer(this.timer, *deadline, this.waiter.created_at(), context).map(Err),
+            None => Poll::Pending,
         }
     }
+}
+
+/// Waits for the deadline; the error that its coming is. The timer is made when that is first asked.
+fn poll_timer(
+    timer: &mut Option<Pin<Box<Sleep>>>,
+    deadline: Instant,
+    location: &'static Location<'static>,
+    context: &mut Context<'_>,
+) -> Poll<Errno> {
+    let timer = match timer {
+        Some(timer) => timer,
+        None if deadline <= crate::arch::clock::now() => return Poll::Ready(Errno::ETIMEDOUT),
+        None => match boxed_timer(deadline, location) {
+            Ok(made) => timer.insert(made),
+            Err(errno) => return Poll::Ready(errno),
+        },
+    };
+    timer.as_mut().poll(context).map(|()| Errno::ETIMEDOUT)
+}
+
+/// A timer apart from the future that has it: not a part of every thread.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub fn boxed_timer(deadline: Instant, location: &'static Location<'static>) -> Result<Pin<Box<Sleep>>> {
+    try_box(crate::tasks::timers().sleep_until_for(deadline, location)).map(Box::into_pin)
 }

@@ -19,8 +19,8 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::future::poll_fn;
-use core::pin::pin;
+use core::future::{Future, poll_fn};
+use core::panic::Location;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Poll, Waker};
 
@@ -33,7 +33,7 @@ use crate::mm::MakeRoom;
 use crate::mm::user::UserPtr;
 use crate::mm::{Access, AddressSpace, Fault};
 use crate::process::RunningThread;
-use crate::process::wait_event::Interruptible;
+use crate::process::wait_event::{Interruptible, boxed_timer};
 
 /// Which word.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -202,7 +202,7 @@ async fn wait(
 }
 
 async fn sleep(thread: &RunningThread, place: &Place, deadline: Option<Instant>) -> Result<usize> {
-    let mut timer = pin!(deadline.map(|deadline| crate::tasks::timers().sleep_until(deadline)));
+    let mut timer = deadline.map(|deadline| boxed_timer(deadline, Location::caller())).transpose()?;
     poll_fn(|context| {
         let waker = context.waker();
         let old = {
@@ -219,7 +219,7 @@ async fn sleep(thread: &RunningThread, place: &Place, deadline: Option<Instant>)
         if thread.is_interrupted(Interruptible::BySignals) {
             return Poll::Ready(Err(if deadline.is_some() { Errno::ERESTARTNOHAND } else { Errno::ERESTARTSYS }));
         }
-        match timer.as_mut().as_pin_mut().map(|timer| core::future::Future::poll(timer, context)) {
+        match timer.as_mut().map(|timer| timer.as_mut().poll(context)) {
             Some(Poll::Ready(_)) => Poll::Ready(Err(Errno::ETIMEDOUT)),
             _ => Poll::Pending,
         }

@@ -5,7 +5,7 @@
 //! typed arguments.
 //!
 //! ```text
-//!   answer ──► table::answer_now    plain functions: the call is answered without a future ever being made
+//!   a call ──► table::answer_now    plain functions: the call is answered without a future ever being made
 //!          └─► table::answer        the rows that may wait
 //! ```
 //!
@@ -47,6 +47,7 @@ pub mod transfer;
 
 pub use table::numbers;
 
+use core::num::NonZeroU32;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
@@ -57,7 +58,7 @@ use crate::trace;
 
 impl RunningThread {
     /// Answers a system call that need not wait, without a future: its result is in the register where the program looks for
-    /// it. False: nothing has been done, and the call is one for [`answer`](Self::answer).
+    /// it. False: nothing has been done, and the call is one for [`table::answer`].
     #[inline]
     pub fn answer_at_once(&mut self) -> bool {
         let number = self.context.call_number();
@@ -77,14 +78,19 @@ impl RunningThread {
         true
     }
 
-    /// Answers a system call that may wait.
-    pub async fn answer(&mut self) {
+    /// A system call begins that may wait, and that [`table::answer`] answers: its number. `None`: it has been answered.
+    pub fn begin_call(&mut self) -> Option<usize> {
         let number = self.context.call_number();
         if self.trace.is_on() && self.answer_in_sight(number) {
-            return;
+            return None;
         }
         self.set_call_in_progress(Some(number));
-        let result = table::answer(self, number).await;
+        Some(number)
+    }
+
+    /// It has been answered.
+    pub fn end_call(&mut self, result: Result<usize>) {
+        let number = self.call_in_progress().unwrap_or(0);
         self.set_call_in_progress(None);
         self.finish(number, result);
     }
@@ -99,7 +105,8 @@ impl RunningThread {
             Ok(value) => value as isize,
             Err(errno) => {
                 if errno.number() >= Errno::ERESTARTSYS.number() {
-                    self.call_in_progress = Some(number);
+                    // Numbers of calls that there are fit.
+                    self.call_to_restart = NonZeroU32::new((number as u32).wrapping_add(1));
                     self.attention.fetch_or(attention::AFTERMATH, Ordering::Relaxed);
                 }
                 errno.as_return_value()

@@ -9,7 +9,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::future::{Future, poll_fn};
-use core::pin::{Pin, pin};
+use core::panic::Location;
+use core::pin::Pin;
 use core::task::Poll;
 
 use abi::{Errno, Result, general};
@@ -24,7 +25,7 @@ use crate::mm::user::UserPtr;
 use crate::process::RunningThread;
 use crate::process::fd_table::Fd;
 use crate::process::signal::SignalSet;
-use crate::process::wait_event::Interruptible;
+use crate::process::wait_event::{Interruptible, boxed_timer};
 
 /// What poll(2) reports whether it was asked for or not.
 const ALWAYS: PollEvents = PollEvents::ERR.union(PollEvents::HUP);
@@ -205,7 +206,7 @@ async fn wait_for_any(
             waiters.push(Box::pin(Waiter::shared(queue)));
         }
     }
-    let mut timer = pin!(deadline.map(|deadline| crate::tasks::timers().sleep_until(deadline)));
+    let mut timer = deadline.map(|deadline| boxed_timer(deadline, Location::caller())).transpose()?;
     poll_fn(|context| {
         for waiter in &mut waiters {
             waiter.as_mut().register(context);
@@ -217,7 +218,7 @@ async fn wait_for_any(
         if thread.is_interrupted(Interruptible::BySignals) {
             return Poll::Ready(Err(Errno::ERESTARTNOHAND));
         }
-        match timer.as_mut().as_pin_mut().map(|timer| timer.poll(context)) {
+        match timer.as_mut().map(|timer| timer.as_mut().poll(context)) {
             Some(Poll::Ready(_)) => Poll::Ready(Ok(0)),
             _ => Poll::Pending,
         }

@@ -72,7 +72,7 @@ fn exchange_action(thread: &RunningThread, number: usize, new: Option<Action>, s
     if SignalSet::UNBLOCKABLE.contains(signal) {
         return Err(Errno::EINVAL);
     }
-    let before = thread.process.set_action(signal, action);
+    let before = thread.process.set_action(signal, action)?;
     if action.ignores(signal) {
         discard_waiting(thread, signal);
     }

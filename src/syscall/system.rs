@@ -78,17 +78,26 @@ fn replace_name(place: &SpinLock<Name>, name: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// uname(2). `EFAULT`.
-pub async fn uname(thread: &mut RunningThread, result: UserPtr<[u8; 6 * FIELD]>) -> Result<usize> {
-    let fields = [
+/// What uname(2) tells.
+fn names() -> [[u8; FIELD]; 6] {
+    [
         Name::new(b"Linux").bytes,
         HOST_NAME.lock().bytes,
         Name::new(RELEASE.as_bytes()).bytes,
         Name::new(VERSION.as_bytes()).bytes,
         Name::new(b"x86_64").bytes,
         DOMAIN_NAME.lock().bytes,
-    ];
-    for (index, field) in fields.iter().enumerate() {
+    ]
+}
+
+/// uname(2), if there is memory where the names go.
+pub fn uname_now(thread: &mut RunningThread, result: UserPtr<[u8; 6 * FIELD]>) -> Option<Result<usize>> {
+    thread.try_put(UserPtr::new(result.address()), &names()).then_some(Ok(0))
+}
+
+/// uname(2). `EFAULT`.
+pub async fn uname(thread: &mut RunningThread, result: UserPtr<[u8; 6 * FIELD]>) -> Result<usize> {
+    for (index, field) in names().iter().enumerate() {
         let address = result.address().checked_add(index * FIELD).ok_or(Errno::EFAULT)?;
         thread.put(UserPtr::new(address), field).await?;
     }

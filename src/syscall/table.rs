@@ -5,11 +5,15 @@
 //! - `now f(a, b)`: a plain function that never waits.
 //! - `try f or g (a, b)`: `f` answers if it can at once (`Some`), else `g`, which may wait.
 //! - `wait g(a, b)`: an async function.
+//! - `large g(a, b)`, `try_large f or g (a, b)`: the same, with a future that is put into a box: one that is too large to be a part of
+//!   every thread, of a call that allocates anyhow, or has tried `f` and is going to wait.
 //!
 //! The names in brackets are the call's arguments, in the order of the registers; their types are those of the function.
 //! [`SUPPORT`] says of each number what to expect; docs and /proc show it, and a test checks that no number of Linux 6.1 is missing.
 //!
 //! Next: `args.rs`.
+
+use alloc::boxed::Box;
 
 use abi::{Errno, Result};
 
@@ -19,6 +23,7 @@ use super::{
     memory, mount, path, poll, process, resources, scheduling, semaphore, signal, socket, socket_message,
     socket_option, sync, system, thread, time, timer, transfer,
 };
+use crate::mm::try_box;
 use crate::process::RunningThread;
 
 /// How much of a system call there is.
@@ -75,14 +80,28 @@ macro_rules! invoke {
 macro_rules! answer_now {
     ($thread:ident now [$($f:tt)+] $args:tt) => { Some(invoke!($thread [$($f)+] $args)) };
     ($thread:ident try [$($f:tt)+] or [$($g:tt)+] $args:tt) => { invoke!($thread [$($f)+] $args) };
+    ($thread:ident try_large [$($f:tt)+] or [$($g:tt)+] $args:tt) => { invoke!($thread [$($f)+] $args) };
     ($thread:ident wait [$($g:tt)+] $args:tt) => { None };
+    ($thread:ident large [$($g:tt)+] $args:tt) => { None };
     ($thread:ident refused $errno:ident) => { None };
+}
+
+// A thread that sleeps has room for the largest of the others.
+macro_rules! boxed {
+    ($future:expr) => {
+        match try_box($future) {
+            Ok(future) => Box::into_pin(future).await,
+            Err(errno) => Err(errno),
+        }
+    };
 }
 
 macro_rules! answer {
     ($thread:ident now [$($f:tt)+] $args:tt) => { Err(Errno::ENOSYS) };
     ($thread:ident try [$($f:tt)+] or [$($g:tt)+] $args:tt) => { invoke!($thread [$($g)+] $args).await };
+    ($thread:ident try_large [$($f:tt)+] or [$($g:tt)+] $args:tt) => { boxed!(invoke!($thread [$($g)+] $args)) };
     ($thread:ident wait [$($g:tt)+] $args:tt) => { invoke!($thread [$($g)+] $args).await };
+    ($thread:ident large [$($g:tt)+] $args:tt) => { boxed!(invoke!($thread [$($g)+] $args)) };
     ($thread:ident refused $errno:ident) => { Err(Errno::$errno) };
 }
 
@@ -149,12 +168,12 @@ fn unknown(thread: &RunningThread, number: usize) -> Result<usize> {
 
 table! {
     0 READ: try [transfer::read_now] or [transfer::read] (fd, buffer, count);
-    1 WRITE: try [transfer::write_now] or [transfer::write] (fd, buffer, count);
-    2 OPEN: wait [path::open] (path, flags, mode);
+    1 WRITE: try_large [transfer::write_now] or [transfer::write] (fd, buffer, count);
+    2 OPEN: large [path::open] (path, flags, mode);
     3 CLOSE: wait [descriptor::close] (fd);
-    4 STAT: try [path::stat_now] or [path::stat] (path, result);
-    5 FSTAT: try [attributes::fstat_now] or [attributes::fstat] (fd, result);
-    6 LSTAT: try [path::lstat_now] or [path::lstat] (path, result);
+    4 STAT: try_large [path::stat_now] or [path::stat] (path, result);
+    5 FSTAT: try_large [attributes::fstat_now] or [attributes::fstat] (fd, result);
+    6 LSTAT: try_large [path::lstat_now] or [path::lstat] (path, result);
     7 POLL: try [poll::poll_now] or [poll::poll] (fds, count, timeout);
     8 LSEEK: now [descriptor::lseek] (fd, offset, whence);
     9 MMAP: wait [memory::mmap] (address, len, protection, flags, fd, offset);
@@ -166,12 +185,12 @@ table! {
     15 RT_SIGRETURN: try [signal::rt_sigreturn_now] or [signal::rt_sigreturn] ();
     16 IOCTL: wait [ioctl::ioctl] (fd, command, argument);
     17 PREAD64: wait [transfer::pread64] (fd, buffer, count, offset);
-    18 PWRITE64: wait [transfer::pwrite64] (fd, buffer, count, offset);
-    19 READV: wait [transfer::readv] (fd, vectors, count);
-    20 WRITEV: wait [transfer::writev] (fd, vectors, count);
+    18 PWRITE64: try_large [transfer::pwrite64_now] or [transfer::pwrite64] (fd, buffer, count, offset);
+    19 READV: large [transfer::readv] (fd, vectors, count);
+    20 WRITEV: large [transfer::writev] (fd, vectors, count);
     21 ACCESS: wait [path::access] (path, mode);
     22 PIPE: wait [descriptor::pipe] (result);
-    23 SELECT: try [poll::select_now] or [poll::select] (count, read, write, except, timeout);
+    23 SELECT: try_large [poll::select_now] or [poll::select] (count, read, write, except, timeout);
     24 SCHED_YIELD: wait [scheduling::sched_yield] ();
     25 MREMAP: wait [memory::mremap] (old, old_len, new_len, flags, new);
     26 MSYNC: wait [memory::msync] (address, len, flags);
@@ -188,14 +207,14 @@ table! {
     37 ALARM: now [timer::alarm] (seconds);
     38 SETITIMER: wait [timer::setitimer] (which, new, old);
     39 GETPID: now [identity::getpid] ();
-    40 SENDFILE: wait [copy_file::sendfile] (to, from, offset, count);
+    40 SENDFILE: large [copy_file::sendfile] (to, from, offset, count);
     41 SOCKET: wait [socket::socket] (domain, kind, protocol), partly: "AF_UNIX only, EAFNOSUPPORT for the others";
     42 CONNECT: wait [socket::connect] (fd, address, len);
-    43 ACCEPT: wait [socket::accept] (fd, address, len);
-    44 SENDTO: wait [socket_message::sendto] (fd, buffer, count, flags, address, len), partly: "no MSG_OOB";
-    45 RECVFROM: wait [socket_message::recvfrom] (fd, buffer, count, flags, address, len), partly: "no MSG_OOB";
-    46 SENDMSG: wait [socket_message::sendmsg] (fd, message, flags), partly: "no MSG_OOB";
-    47 RECVMSG: wait [socket_message::recvmsg] (fd, message, flags), partly: "no MSG_OOB";
+    43 ACCEPT: large [socket::accept] (fd, address, len);
+    44 SENDTO: large [socket_message::sendto] (fd, buffer, count, flags, address, len), partly: "no MSG_OOB";
+    45 RECVFROM: large [socket_message::recvfrom] (fd, buffer, count, flags, address, len), partly: "no MSG_OOB";
+    46 SENDMSG: large [socket_message::sendmsg] (fd, message, flags), partly: "no MSG_OOB";
+    47 RECVMSG: large [socket_message::recvmsg] (fd, message, flags), partly: "no MSG_OOB";
     48 SHUTDOWN: wait [socket::shutdown] (fd, how);
     49 BIND: wait [socket::bind] (fd, address, len);
     50 LISTEN: wait [socket::listen] (fd, backlog);
@@ -204,16 +223,16 @@ table! {
     53 SOCKETPAIR: wait [socket::socketpair] (domain, kind, protocol, result), partly: "AF_UNIX only";
     54 SETSOCKOPT: wait [socket_option::setsockopt] (fd, level, option, value, len), partly: "SOL_SOCKET only; buffer sizes are fixed";
     55 GETSOCKOPT: wait [socket_option::getsockopt] (fd, level, option, value, len), partly: "SOL_SOCKET only";
-    56 CLONE: wait [process::clone] (flags, stack, parent_tid, child_tid, thread_local), partly: "no namespaces, no pidfds";
-    57 FORK: wait [process::fork] ();
-    58 VFORK: wait [process::vfork] ();
+    56 CLONE: large [process::clone] (flags, stack, parent_tid, child_tid, thread_local), partly: "no namespaces, no pidfds";
+    57 FORK: large [process::fork] ();
+    58 VFORK: large [process::vfork] ();
     59 EXECVE: wait [process::execve] (path, argv, envp);
     60 EXIT: now [process::exit] (code);
     61 WAIT4: wait [process::wait4] (pid, status, options, usage);
     62 KILL: now [process::kill] (pid, signal);
-    63 UNAME: wait [system::uname] (result);
+    63 UNAME: try_large [system::uname_now] or [system::uname] (result);
     64 SEMGET: now [semaphore::semget] (key, count, flags);
-    65 SEMOP: try [semaphore::semop_now] or [semaphore::semop] (id, operations, count);
+    65 SEMOP: try_large [semaphore::semop_now] or [semaphore::semop] (id, operations, count);
     66 SEMCTL: wait [semaphore::semctl] (id, number, command, argument);
     67 SHMDT: refused ENOSYS "System V shared memory comes later";
     68 MSGGET: refused ENOSYS "System V messages come later";
@@ -233,7 +252,7 @@ table! {
     82 RENAME: wait [path::rename] (old, new);
     83 MKDIR: wait [path::mkdir] (path, mode);
     84 RMDIR: wait [path::rmdir] (path);
-    85 CREAT: wait [path::creat] (path, mode);
+    85 CREAT: large [path::creat] (path, mode);
     86 LINK: wait [path::link] (old, new);
     87 UNLINK: wait [path::unlink] (path);
     88 SYMLINK: wait [path::symlink] (target, path);
@@ -251,7 +270,7 @@ table! {
     100 TIMES: wait [resources::times] (result);
     101 PTRACE: refused ENOSYS "tracing comes later";
     102 GETUID: now [credentials::getuid] ();
-    103 SYSLOG: wait [system::syslog] (action, buffer, len);
+    103 SYSLOG: large [system::syslog] (action, buffer, len);
     104 GETGID: now [credentials::getgid] ();
     105 SETUID: now [credentials::setuid] (uid);
     106 SETGID: now [credentials::setgid] (gid);
@@ -276,7 +295,7 @@ table! {
     125 CAPGET: wait [capabilities::capget] (header, data);
     126 CAPSET: wait [capabilities::capset] (header, data);
     127 RT_SIGPENDING: wait [signal::rt_sigpending] (set, size);
-    128 RT_SIGTIMEDWAIT: wait [signal::rt_sigtimedwait] (set, information, timeout, size);
+    128 RT_SIGTIMEDWAIT: large [signal::rt_sigtimedwait] (set, information, timeout, size);
     129 RT_SIGQUEUEINFO: wait [signal::rt_sigqueueinfo] (pid, signal, information);
     130 RT_SIGSUSPEND: wait [signal::rt_sigsuspend] (mask, size);
     131 SIGALTSTACK: wait [signal::sigaltstack] (new, old);
@@ -368,7 +387,7 @@ table! {
     217 GETDENTS64: wait [directory::getdents64] (fd, buffer, size);
     218 SET_TID_ADDRESS: now [thread::set_tid_address] (address);
     219 RESTART_SYSCALL: wait [time::restart_syscall] ();
-    220 SEMTIMEDOP: try [semaphore::semtimedop_now] or [semaphore::semtimedop] (id, operations, count, timeout);
+    220 SEMTIMEDOP: try_large [semaphore::semtimedop_now] or [semaphore::semtimedop] (id, operations, count, timeout);
     221 FADVISE64: now [attributes::fadvise64] (fd, offset, len, advice);
     222 TIMER_CREATE: wait [timer::timer_create] (clock, event, result), partly: "EOPNOTSUPP for clocks of CPU time";
     223 TIMER_SETTIME: wait [timer::timer_settime] (id, flags, new, old), partly: "an absolute time does not follow a change of the clock";
@@ -405,12 +424,12 @@ table! {
     254 INOTIFY_ADD_WATCH: refused ENOSYS "notifications come later";
     255 INOTIFY_RM_WATCH: refused ENOSYS "notifications come later";
     256 MIGRATE_PAGES: refused ENOSYS "one memory node";
-    257 OPENAT: wait [path::openat] (folder, path, flags, mode);
+    257 OPENAT: large [path::openat] (folder, path, flags, mode);
     258 MKDIRAT: wait [path::mkdirat] (folder, path, mode);
     259 MKNODAT: wait [path::mknodat] (folder, path, mode, device);
     260 FCHOWNAT: wait [attributes::fchownat] (folder, path, uid, gid, flags);
     261 FUTIMESAT: wait [attributes::futimesat] (folder, path, times);
-    262 NEWFSTATAT: try [path::newfstatat_now] or [path::newfstatat] (folder, path, result, flags);
+    262 NEWFSTATAT: try_large [path::newfstatat_now] or [path::newfstatat] (folder, path, result, flags);
     263 UNLINKAT: wait [path::unlinkat] (folder, path, flags);
     264 RENAMEAT: wait [path::renameat] (old_folder, old, new_folder, new);
     265 LINKAT: wait [path::linkat] (old_folder, old, new_folder, new, flags);
@@ -418,8 +437,8 @@ table! {
     267 READLINKAT: wait [path::readlinkat] (folder, path, buffer, len);
     268 FCHMODAT: wait [attributes::fchmodat] (folder, path, mode);
     269 FACCESSAT: wait [path::faccessat] (folder, path, mode);
-    270 PSELECT6: try [poll::pselect6_now] or [poll::pselect6] (count, read, write, except, timeout, mask);
-    271 PPOLL: try [poll::ppoll_now] or [poll::ppoll] (fds, count, timeout, mask, size);
+    270 PSELECT6: try_large [poll::pselect6_now] or [poll::pselect6] (count, read, write, except, timeout, mask);
+    271 PPOLL: try_large [poll::ppoll_now] or [poll::ppoll] (fds, count, timeout, mask, size);
     272 UNSHARE: now [process::unshare] (flags), partly: "files, fs and undo lists only: no namespaces";
     273 SET_ROBUST_LIST: now [thread::set_robust_list] (head, len);
     274 GET_ROBUST_LIST: wait [thread::get_robust_list] (tid, head, len);
@@ -436,15 +455,15 @@ table! {
     285 FALLOCATE: wait [attributes::fallocate] (fd, mode, offset, len), partly: "mode 0 only";
     286 TIMERFD_SETTIME: wait [events::timerfd_settime] (fd, flags, new, old), partly: "a change of the clock moves and cancels nothing";
     287 TIMERFD_GETTIME: wait [events::timerfd_gettime] (fd, result);
-    288 ACCEPT4: wait [socket::accept4] (fd, address, len, flags);
+    288 ACCEPT4: large [socket::accept4] (fd, address, len, flags);
     289 SIGNALFD4: refused ENOSYS "signal descriptors come later";
     290 EVENTFD2: now [events::eventfd2] (count, flags);
     291 EPOLL_CREATE1: now [events::epoll_create1] (flags);
     292 DUP3: wait [descriptor::dup3] (old, new, flags);
     293 PIPE2: wait [descriptor::pipe2] (result, flags);
     294 INOTIFY_INIT1: refused ENOSYS "notifications come later";
-    295 PREADV: wait [transfer::preadv] (fd, vectors, count, offset);
-    296 PWRITEV: wait [transfer::pwritev] (fd, vectors, count, offset);
+    295 PREADV: large [transfer::preadv] (fd, vectors, count, offset);
+    296 PWRITEV: large [transfer::pwritev] (fd, vectors, count, offset);
     297 RT_TGSIGQUEUEINFO: wait [signal::rt_tgsigqueueinfo] (pid, tid, signal, information);
     298 PERF_EVENT_OPEN: refused ENOSYS "no performance events";
     299 RECVMMSG: refused ENOSYS "one message at a time so far";
@@ -474,13 +493,13 @@ table! {
     323 USERFAULTFD: refused ENOSYS "faults are the kernel's";
     324 MEMBARRIER: now [memory::membarrier] (command, flags, cpu);
     325 MLOCK2: wait [memory::mlock2] (address, len, flags);
-    326 COPY_FILE_RANGE: wait [copy_file::copy_file_range] (from, from_offset, to, to_offset, count, flags);
-    327 PREADV2: wait [transfer::preadv2] (fd, vectors, count, offset, offset_high, flags), partly: "RWF_HIPRI only";
-    328 PWRITEV2: wait [transfer::pwritev2] (fd, vectors, count, offset, offset_high, flags), partly: "RWF_HIPRI only";
+    326 COPY_FILE_RANGE: large [copy_file::copy_file_range] (from, from_offset, to, to_offset, count, flags);
+    327 PREADV2: large [transfer::preadv2] (fd, vectors, count, offset, offset_high, flags), partly: "RWF_HIPRI only";
+    328 PWRITEV2: large [transfer::pwritev2] (fd, vectors, count, offset, offset_high, flags), partly: "RWF_HIPRI only";
     329 PKEY_MPROTECT: refused ENOSYS "no protection keys";
     330 PKEY_ALLOC: refused ENOSYS "no protection keys";
     331 PKEY_FREE: refused ENOSYS "no protection keys";
-    332 STATX: wait [path::statx] (folder, path, flags, mask, result);
+    332 STATX: large [path::statx] (folder, path, flags, mask, result);
     333 IO_PGETEVENTS: refused ENOSYS "asynchronous I/O comes later";
     334 RSEQ: wait [thread::rseq] (address, len, flags, signature);
     424 PIDFD_SEND_SIGNAL: refused ENOSYS "process descriptors come later";
@@ -494,9 +513,9 @@ table! {
     432 FSMOUNT: refused ENOSYS "the new mount calls come later";
     433 FSPICK: refused ENOSYS "the new mount calls come later";
     434 PIDFD_OPEN: refused ENOSYS "process descriptors come later";
-    435 CLONE3: wait [process::clone3] (arguments, size), partly: "no namespaces, no pidfds";
+    435 CLONE3: large [process::clone3] (arguments, size), partly: "no namespaces, no pidfds";
     436 CLOSE_RANGE: wait [descriptor::close_range] (first, last, flags);
-    437 OPENAT2: wait [path::openat2] (folder, path, how, size);
+    437 OPENAT2: large [path::openat2] (folder, path, how, size);
     438 PIDFD_GETFD: refused ENOSYS "process descriptors come later";
     439 FACCESSAT2: wait [path::faccessat2] (folder, path, mode, flags);
     440 PROCESS_MADVISE: refused ENOSYS "tracing comes later";

@@ -1,6 +1,7 @@
 //! What the C library arranges for each thread: thread-local storage, the address to clear at its end, robust futexes,
 //! restartable sequences (`src/process/rseq.rs`); and what prctl(2) says of it.
 
+use core::num::NonZeroU32;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result, prctl as pr};
@@ -74,6 +75,7 @@ const RSEQ_UNREGISTER: u32 = 1;
 /// rseq(2). `EINVAL`: a wrong size, alignment or flag, or not the area that was registered. `EBUSY`: registered already. `EPERM`: a
 /// wrong signature. `EFAULT`.
 pub async fn rseq(thread: &mut RunningThread, address: usize, len: u32, flags: u32, signature: u32) -> Result<usize> {
+    let len = NonZeroU32::new(len).ok_or(Errno::EINVAL)?;
     let area = rseq::Area { address, len, signature };
     if flags & RSEQ_UNREGISTER != 0 {
         return match thread.rseq {
@@ -96,7 +98,7 @@ pub async fn rseq(thread: &mut RunningThread, address: usize, len: u32, flags: u
             _ => Errno::EINVAL,
         });
     }
-    if len < RSEQ_SIZE || !address.is_multiple_of(32) {
+    if len.get() < RSEQ_SIZE || !address.is_multiple_of(32) {
         return Err(Errno::EINVAL);
     }
     thread.rseq = Some(area);
@@ -137,8 +139,10 @@ pub async fn prctl(thread: &mut RunningThread, option: u32, a: usize, b: usize, 
             let is_subreaper = i32::from(process.is_subreaper.load(Ordering::Relaxed));
             thread.put(UserPtr::new(a), &is_subreaper).await?;
         }
-        pr::PR_SET_NO_NEW_PRIVS if a == 1 && b == 0 && c == 0 && d == 0 => thread.no_new_privileges = true,
-        pr::PR_GET_NO_NEW_PRIVS => return Ok(usize::from(thread.no_new_privileges)),
+        pr::PR_SET_NO_NEW_PRIVS if a == 1 && b == 0 && c == 0 && d == 0 => {
+            thread.no_new_privileges.store(true, Ordering::Relaxed);
+        }
+        pr::PR_GET_NO_NEW_PRIVS => return Ok(usize::from(thread.no_new_privileges.load(Ordering::Relaxed))),
         pr::PR_CAPBSET_READ => {
             let capability = 1u64.checked_shl(a as u32).filter(|_| a < 41).ok_or(Errno::EINVAL)?;
             return Ok(usize::from(thread.credentials.bounding.bits() & capability != 0));
@@ -153,12 +157,12 @@ pub async fn prctl(thread: &mut RunningThread, option: u32, a: usize, b: usize, 
 
 /// personality(2): returns the old one. `EINVAL`: an execution domain other than Linux's.
 pub fn personality(thread: &mut RunningThread, persona: u32) -> Result<usize> {
-    let old = thread.personality;
+    let old = thread.personality.load(Ordering::Relaxed);
     if persona != u32::MAX {
         if persona & 0xff != 0 {
             return Err(Errno::EINVAL);
         }
-        thread.personality = persona;
+        thread.personality.store(persona, Ordering::Relaxed);
     }
     Ok(old as usize)
 }

@@ -9,6 +9,7 @@ use executor::Instant;
 use executor::sync::WaitQueue;
 
 use crate::arch;
+use crate::mm::try_box;
 use crate::mm::user::UserPtr;
 use crate::process::RunningThread;
 use crate::process::wait_event::Interruptible;
@@ -220,7 +221,7 @@ async fn sleep(thread: &mut RunningThread, sleep: SleepToFinish, is_relative: bo
                 let left = sleep.deadline.saturating_duration_since(arch::clock::now());
                 thread.put(sleep.remaining, &timespec(left)).await?;
             }
-            thread.restart = Some(sleep);
+            thread.restart = Some(try_box(sleep)?);
             Err(Errno::ERESTART_RESTARTBLOCK)
         }
     }
@@ -259,7 +260,7 @@ pub async fn clock_nanosleep(
 /// restart_syscall(2). `EINTR`: there is nothing to go on with.
 pub async fn restart_syscall(thread: &mut RunningThread) -> Result<usize> {
     match thread.restart.take() {
-        Some(unfinished) => sleep(thread, unfinished, true).await,
+        Some(unfinished) => sleep(thread, *unfinished, true).await,
         None => Err(Errno::EINTR),
     }
 }

@@ -115,15 +115,16 @@ impl Direction for Writing<'_> {
     }
 }
 
+/// Moves what is to be moved. What it changes is lent: a future that were given it would hold it twice.
 async fn transfer(
     thread: &RunningThread,
     file: &OpenFile,
-    mut at: At,
-    mut bytes: impl Direction + Send,
+    at: &mut At,
+    bytes: &mut (impl Direction + Send),
 ) -> Result<usize> {
     let mut done = 0;
     loop {
-        let problem = match attempt(thread, file, &mut at, &mut bytes).await {
+        let problem = match attempt(thread, file, at, bytes).await {
             Ok(0) => return Ok(done),
             Ok(moved) => {
                 done += moved;
@@ -231,7 +232,7 @@ pub fn read_now(thread: &mut RunningThread, fd: Fd, address: usize, len: usize) 
 pub async fn read(thread: &mut RunningThread, fd: Fd, address: usize, len: usize) -> Result<usize> {
     let file = readable(thread, fd)?;
     let buffer = UserBuffer::new(&thread.space, UserSlice::new(address, len.min(MOST)))?;
-    transfer(thread, &file, At::Cursor, Reading(buffer)).await
+    transfer(thread, &file, &mut At::Cursor, &mut Reading(buffer)).await
 }
 
 /// write(2), if one attempt is enough.
@@ -254,7 +255,8 @@ pub fn write_now(thread: &mut RunningThread, fd: Fd, address: usize, len: usize)
         Ok(moved) if flags.contains(OpenFlags::NONBLOCK) && !file.ops.reads_fully() => Some(Ok(moved)),
         // The rest is written the long way, but what was written must not be written twice.
         Ok(moved) => {
-            thread.written_before = moved;
+            // At most [`MOST`].
+            thread.written_before = moved as u32;
             None
         }
         Err(Stop::WouldBlock) if flags.contains(OpenFlags::NONBLOCK) => Some(Err(Errno::EAGAIN)),
@@ -267,22 +269,27 @@ pub fn write_now(thread: &mut RunningThread, fd: Fd, address: usize, len: usize)
 /// write(2). `EBADF`: not open for writing. `EPIPE`, with SIGPIPE: nobody reads. `EFBIG`, with SIGXFSZ: over RLIMIT_FSIZE.
 /// `EFAULT`, `EAGAIN`, `EINTR`, `ENOSPC`, `EIO`.
 pub async fn write(thread: &mut RunningThread, fd: Fd, address: usize, len: usize) -> Result<usize> {
-    let before = core::mem::take(&mut thread.written_before);
+    let before = core::mem::take(&mut thread.written_before) as usize;
     let file = writable(thread, fd)?;
     let rest = UserSlice::new(address.wrapping_add(before), len.min(MOST) - before);
     let buffer = UserBuffer::new(&thread.space, rest)?;
-    match write_buffer(thread, &file, At::Cursor, buffer).await {
+    match write_buffer(thread, &file, &mut At::Cursor, &mut Writing(buffer)).await {
         Ok(done) => Ok(before + done),
         Err(_) if before > 0 => Ok(before),
         Err(errno) => Err(errno),
     }
 }
 
-async fn write_buffer(thread: &RunningThread, file: &OpenFile, at: At, mut buffer: UserBuffer<'_>) -> Result<usize> {
+async fn write_buffer(
+    thread: &RunningThread,
+    file: &OpenFile,
+    at: &mut At,
+    writing: &mut Writing<'_>,
+) -> Result<usize> {
     if let Some(limit) = size_limit(thread, file) {
-        keep_to_size_limit(thread, file, at, &mut buffer, limit)?;
+        keep_to_size_limit(thread, file, *at, &mut writing.0, limit)?;
     }
-    let result = transfer(thread, file, at, Writing(buffer)).await;
+    let result = transfer(thread, file, at, writing).await;
     // A socket of messages has no signal for it.
     let is_silent = || net::socket_of(file).is_ok_and(|socket| socket.kind != net::Type::Stream);
     if result == Err(Errno::EPIPE) && !is_silent() {
@@ -345,12 +352,12 @@ async fn read_vector(
     file: Arc<OpenFile>,
     vectors: UserPtr<[usize; 2]>,
     count: usize,
-    at: At,
+    mut at: At,
 ) -> Result<usize> {
     let slices = vector(thread, vectors, count).await?;
     let mut buffer = UserBuffer::vectored(&thread.space, &slices)?;
     buffer.truncate(MOST);
-    transfer(thread, &file, at, Reading(buffer)).await
+    transfer(thread, &file, &mut at, &mut Reading(buffer)).await
 }
 
 async fn write_vector(
@@ -358,12 +365,12 @@ async fn write_vector(
     file: Arc<OpenFile>,
     vectors: UserPtr<[usize; 2]>,
     count: usize,
-    at: At,
+    mut at: At,
 ) -> Result<usize> {
     let slices = vector(thread, vectors, count).await?;
     let mut buffer = UserBuffer::vectored(&thread.space, &slices)?;
     buffer.truncate(MOST);
-    write_buffer(thread, &file, at, buffer).await
+    write_buffer(thread, &file, &mut at, &mut Writing(buffer)).await
 }
 
 /// readv(2). As read(2); `EINVAL`: over 1,024 buffers, or too long.
@@ -381,17 +388,32 @@ pub async fn writev(thread: &mut RunningThread, fd: Fd, vectors: UserPtr<[usize;
 /// pread64(2). As read(2); `ESPIPE`, `EINVAL`: a negative offset.
 pub async fn pread64(thread: &mut RunningThread, fd: Fd, address: usize, len: usize, offset: i64) -> Result<usize> {
     let file = readable(thread, fd)?;
-    let at = At::offset(&file, offset)?;
+    let mut at = At::offset(&file, offset)?;
     let buffer = UserBuffer::new(&thread.space, UserSlice::new(address, len.min(MOST)))?;
-    transfer(thread, &file, at, Reading(buffer)).await
+    transfer(thread, &file, &mut at, &mut Reading(buffer)).await
+}
+
+/// pwrite64(2), if one attempt is enough. Another writes the same once more.
+pub fn pwrite64_now(
+    thread: &mut RunningThread,
+    fd: Fd,
+    address: usize,
+    len: usize,
+    offset: i64,
+) -> Option<Result<usize>> {
+    let file = writable(thread, fd).ok().filter(|file| size_limit(thread, file).is_none())?;
+    let mut at = At::offset(&file, offset).ok()?;
+    let mut buffer = UserBuffer::new(&thread.space, UserSlice::new(address, len.min(MOST))).ok()?;
+    let moved = at.with(&file, |position| file.ops.try_write(position, file.flags(), &mut buffer)).ok()?;
+    buffer.is_empty().then_some(Ok(moved))
 }
 
 /// pwrite64(2). As write(2); `ESPIPE`, `EINVAL`: a negative offset.
 pub async fn pwrite64(thread: &mut RunningThread, fd: Fd, address: usize, len: usize, offset: i64) -> Result<usize> {
     let file = writable(thread, fd)?;
-    let at = At::offset(&file, offset)?;
+    let mut at = At::offset(&file, offset)?;
     let buffer = UserBuffer::new(&thread.space, UserSlice::new(address, len.min(MOST)))?;
-    write_buffer(thread, &file, at, buffer).await
+    write_buffer(thread, &file, &mut at, &mut Writing(buffer)).await
 }
 
 /// preadv(2).

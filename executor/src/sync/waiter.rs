@@ -87,6 +87,12 @@ impl<Q: Deref<Target = WaitQueue>> Waiter<Q> {
         Self { node: Node::new(HomeOf(queue), Entry::waiting(is_exclusive)), created_at: Location::caller() }
     }
 
+    /// Where it was made: where the task is seen to wait.
+    #[must_use]
+    pub fn created_at(&self) -> &'static Location<'static> {
+        self.created_at
+    }
+
     /// Stands in the queue from now on, and has the task of `context` woken. The caller attempts what it waits for *after* this.
     ///
     /// To be called at each poll. A wake that had come counts as looked at; a waiter that still stands in the queue keeps its place.

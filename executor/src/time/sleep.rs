@@ -31,11 +31,10 @@ pin_project_lite::pin_project! {
 }
 
 impl Sleep {
-    #[track_caller]
-    pub(crate) fn new(clock: TimerHandle, deadline: Instant) -> Self {
+    pub(crate) fn new(clock: TimerHandle, deadline: Instant, created_at: &'static Location<'static>) -> Self {
         let cpu = clock.0.here();
         let node = Node::new(clock.0.timers(cpu), Timer { waker: None });
-        Self { clock, deadline, cpu, created_at: Location::caller(), node }
+        Self { clock, deadline, cpu, created_at, node }
     }
 
     /// What it waits for.

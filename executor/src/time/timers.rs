@@ -6,7 +6,7 @@
 //!
 //! Exercise: a million sleeps with timeouts that never fire. How often is the alarm set?
 
-use core::{fmt, task::Waker};
+use core::{fmt, panic::Location, task::Waker};
 
 use super::{Instant, Sleep, Timeout};
 use crate::list::{Heap, Home};
@@ -42,7 +42,12 @@ impl TimerHandle {
     /// Waits until `deadline`.
     #[track_caller]
     pub fn sleep_until(self, deadline: Instant) -> Sleep {
-        Sleep::new(self, deadline)
+        Sleep::new(self, deadline, Location::caller())
+    }
+
+    /// The same for a future that is seen to wait elsewhere: where it was itself called.
+    pub fn sleep_until_for(self, deadline: Instant, location: &'static Location<'static>) -> Sleep {
+        Sleep::new(self, deadline, location)
     }
 
     /// Waits for `duration`.

@@ -25,19 +25,48 @@ const HEADER: usize = 110;
 const LAST_NAME: &[u8] = b"TRAILER!!!";
 /// Decompressed content grows by this much at a time.
 const CHUNK: usize = 1 << 20;
+/// Content that was written is given back in parts of this size.
+const PART: usize = 64 << 10;
+
+/// The bytes that are to be unpacked. Whoever lends them learns what is not needed any more, so that a machine need not have room for
+/// the archive and its content at once.
+pub trait Archive: Send {
+    /// What is left of it.
+    fn rest(&self) -> &[u8];
+
+    /// Gives the first `len` bytes back, or all if there are fewer.
+    fn advance(&mut self, len: usize);
+}
+
+impl Archive for &[u8] {
+    fn rest(&self) -> &[u8] {
+        self
+    }
+
+    fn advance(&mut self, len: usize) {
+        *self = self.get(len..).unwrap_or_default();
+    }
+}
 
 /// Unpacks archives into a root folder that nobody walks in yet.
 ///
 /// # Errors
 ///
 /// `EINVAL`: damaged or truncated; what came before the damage is there. `ENOMEM`, `ENOSPC`.
-pub fn unpack<'a>(archive: &'a [u8], root: Arc<dyn Inode>) -> BoxFuture<'a, Result<()>> {
+pub fn unpack<'a>(archive: &'a mut dyn Archive, root: Arc<dyn Inode>) -> BoxFuture<'a, Result<()>> {
     Box::pin(async move {
         let mut unpacker = Unpacker { root, links: BTreeMap::new(), folder_times: Vec::new() };
         let result = unpacker.unpack_all(archive).await;
         unpacker.set_folder_times().await?;
         result
     })
+}
+
+/// Passes the zeros between two archives; whether anything follows.
+fn skip_zeros(archive: &mut dyn Archive) -> bool {
+    let zeros = archive.rest().iter().take_while(|byte| **byte == 0).count();
+    archive.advance(zeros);
+    !archive.rest().is_empty()
 }
 
 struct Unpacker {
@@ -49,68 +78,63 @@ struct Unpacker {
 }
 
 impl Unpacker {
-    async fn unpack_all(&mut self, mut rest: &[u8]) -> Result<()> {
-        loop {
-            while let [0, after @ ..] = rest {
-                rest = after;
-            }
-            rest = match rest {
-                [] => return Ok(()),
-                [b'0', b'7', b'0', b'7', b'0', ..] => self.unpack_one(rest).await?,
-                [0x1f, 0x8b, ..] => {
-                    let (content, rest) = gunzip(rest)?;
-                    self.unpack_plain(&content).await?;
-                    rest
-                }
-                [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                    let (content, rest) = unzstd(rest)?;
-                    self.unpack_plain(&content).await?;
-                    rest
-                }
+    async fn unpack_all(&mut self, archive: &mut dyn Archive) -> Result<()> {
+        while skip_zeros(archive) {
+            match archive.rest() {
+                [b'0', b'7', b'0', b'7', b'0', ..] => self.unpack_one(archive).await?,
+                [0x1f, 0x8b, ..] => self.unpack_compressed(archive, gunzip).await?,
+                [0x28, 0xb5, 0x2f, 0xfd, ..] => self.unpack_compressed(archive, unzstd).await?,
                 _ => {
                     log::error!("initramfs: neither a newc archive nor gzip nor zstd");
                     return Err(Errno::EINVAL);
                 }
-            };
+            }
         }
+        Ok(())
     }
 
     /// Archives that were compressed together.
-    async fn unpack_plain(&mut self, mut rest: &[u8]) -> Result<()> {
-        loop {
-            while let [0, after @ ..] = rest {
-                rest = after;
-            }
-            if rest.is_empty() {
-                return Ok(());
-            }
-            rest = self.unpack_one(rest).await?;
+    async fn unpack_compressed(&mut self, archive: &mut dyn Archive, decompress: Decompress) -> Result<()> {
+        let (content, rest) = decompress(archive.rest())?;
+        let len = archive.rest().len() - rest.len();
+        archive.advance(len);
+        let mut content = content.as_slice();
+        while skip_zeros(&mut content) {
+            self.unpack_one(&mut content).await?;
         }
+        Ok(())
     }
 
-    /// Unpacks up to the trailer; returns what follows.
-    async fn unpack_one<'a>(&mut self, archive: &'a [u8]) -> Result<&'a [u8]> {
-        let mut rest = archive;
+    /// Unpacks up to the trailer, and passes it.
+    async fn unpack_one(&mut self, archive: &mut dyn Archive) -> Result<()> {
+        let whole = archive.rest().len();
         self.links.clear();
         loop {
-            let Some((entry, after)) = Entry::parse(rest) else {
-                log::error!("initramfs: damaged or truncated at byte {}", archive.len() - rest.len());
+            let Some(entry) = Entry::parse(archive.rest()) else {
+                log::error!("initramfs: damaged or truncated at byte {}", whole - archive.rest().len());
                 return Err(Errno::EINVAL);
             };
+            let end = archive.rest().len().saturating_sub(entry.end);
+            if entry.name != LAST_NAME {
+                archive.advance(entry.start);
+                match self.make(&entry, archive).await {
+                    Err(errno @ (Errno::ENOSPC | Errno::ENOMEM)) => return Err(errno),
+                    Err(errno) => log::error!("initramfs: {}: {errno}", String::from_utf8_lossy(&entry.name)),
+                    Ok(()) => {}
+                }
+            }
+            // Some of it is passed already.
+            let left = archive.rest().len() - end;
+            archive.advance(left);
             if entry.name == LAST_NAME {
-                return Ok(after);
+                return Ok(());
             }
-            match self.make(&entry).await {
-                Err(errno @ (Errno::ENOSPC | Errno::ENOMEM)) => return Err(errno),
-                Err(errno) => log::error!("initramfs: {}: {errno}", String::from_utf8_lossy(entry.name)),
-                Ok(()) => {}
-            }
-            rest = after;
         }
     }
 
-    async fn make(&mut self, entry: &Entry<'_>) -> Result<()> {
-        let Some((folder, name)) = self.folder_of(entry.name).await? else {
+    /// Makes what an entry says; the archive begins with its content.
+    async fn make(&mut self, entry: &Entry, archive: &mut dyn Archive) -> Result<()> {
+        let Some((folder, name)) = self.folder_of(&entry.name).await? else {
             // The root itself.
             return self.set_attributes(&self.root.clone(), entry).await;
         };
@@ -135,12 +159,12 @@ impl Unpacker {
         let has_more_names = entry.names > 1 && kind != Kind::Directory;
         if has_more_names && let Some(inode) = self.links.get(&link).cloned() {
             folder.link(name, &inode).await?;
-            return write(&inode, entry).await;
+            return write(&inode, entry, archive).await;
         }
         let node = match kind {
             Kind::Regular => NewNode::Regular,
             Kind::Directory => NewNode::Directory,
-            Kind::Symlink => NewNode::Symlink(entry.content),
+            Kind::Symlink => NewNode::Symlink(archive.rest().get(..entry.size).ok_or(Errno::EINVAL)?),
             kind => NewNode::Special(kind, entry.represents),
         };
         let owner = NewOwner { mode: entry.mode & 0o7777, uid: entry.uid, gid: entry.gid, time: environment::now() };
@@ -149,12 +173,12 @@ impl Unpacker {
             self.links.insert(link, inode.clone());
         }
         if kind == Kind::Regular {
-            write(&inode, entry).await?;
+            write(&inode, entry, archive).await?;
         }
         self.set_attributes(&inode, entry).await
     }
 
-    async fn set_attributes(&mut self, inode: &Arc<dyn Inode>, entry: &Entry<'_>) -> Result<()> {
+    async fn set_attributes(&mut self, inode: &Arc<dyn Inode>, entry: &Entry) -> Result<()> {
         if inode.core().kind == Kind::Directory {
             self.folder_times.push((inode.clone(), entry.modified));
         }
@@ -194,12 +218,17 @@ fn parts(name: &[u8]) -> Result<Vec<&[u8]>> {
     if parts.iter().all(is_sound) { Ok(parts) } else { Err(Errno::EINVAL) }
 }
 
-async fn write(inode: &Arc<dyn Inode>, entry: &Entry<'_>) -> Result<()> {
+/// Writes an entry's content, with which the archive begins, a part at a time: what is written is given back.
+async fn write(inode: &Arc<dyn Inode>, entry: &Entry, archive: &mut dyn Archive) -> Result<()> {
     let file = RegularFile::new(inode.clone(), Options { sets_access_time: false, keeps_set_id: true });
-    let mut source = SliceSource::new(entry.content);
     let mut position = 0;
-    while position < entry.content.len() as u64 {
-        match file.try_write(&mut position, OpenFlags::WRONLY, &mut source) {
+    while position < entry.size as u64 {
+        let before = position;
+        let rest = archive.rest().get(..entry.size - position as usize).ok_or(Errno::EINVAL)?;
+        let mut source = SliceSource::new(&rest[..rest.len().min(PART)]);
+        let outcome = file.try_write(&mut position, OpenFlags::WRONLY, &mut source);
+        archive.advance((position - before) as usize);
+        match outcome {
             Ok(_) => {}
             Err(Stop::Miss(miss)) => file.prepare(miss).await?,
             Err(Stop::Errno(errno)) => return Err(errno),
@@ -209,10 +238,17 @@ async fn write(inode: &Arc<dyn Inode>, entry: &Entry<'_>) -> Result<()> {
     inode.change(AttributeChange { modified: Some(entry.modified), ..AttributeChange::default() }).await
 }
 
+/// What decompresses the beginning of some bytes; it returns the content, and what follows in the bytes.
+type Decompress = fn(&[u8]) -> Result<(Vec<u8>, &[u8])>;
+
 /// An entry of a newc archive.
-struct Entry<'a> {
-    name: &'a [u8],
-    content: &'a [u8],
+struct Entry {
+    name: Vec<u8>,
+    /// Bytes of content.
+    size: usize,
+    /// Where the content begins, and where the next entry.
+    start: usize,
+    end: usize,
     number: u32,
     mode: u32,
     uid: u32,
@@ -223,9 +259,9 @@ struct Entry<'a> {
     represents: u64,
 }
 
-impl<'a> Entry<'a> {
-    /// The entry at the beginning, and what follows; `None` if there is no whole one.
-    fn parse(archive: &'a [u8]) -> Option<(Entry<'a>, &'a [u8])> {
+impl Entry {
+    /// The entry at the beginning; `None` if there is no whole one.
+    fn parse(archive: &[u8]) -> Option<Entry> {
         let (header, _) = archive.split_at_checked(HEADER)?;
         if !matches!(&header[..6], b"070701" | b"070702") {
             return None;
@@ -240,12 +276,13 @@ impl<'a> Entry<'a> {
         let [name @ .., 0] = archive.get(HEADER..name_end)? else { return None };
         let start = name_end.checked_next_multiple_of(4)?;
         let end = start.checked_add(size as usize)?;
-        let content = archive.get(start..end)?;
-        // The last entry of an archive may lack its padding.
-        let after = archive.get(end.checked_next_multiple_of(4)?..).unwrap_or_default();
-        let entry = Entry {
-            name,
-            content,
+        archive.get(start..end)?;
+        Some(Entry {
+            name: name.to_vec(),
+            size: end - start,
+            start,
+            // The last entry of an archive may lack its padding.
+            end: end.checked_next_multiple_of(4)?,
             number,
             mode,
             uid,
@@ -254,8 +291,7 @@ impl<'a> Entry<'a> {
             modified: Timestamp { seconds: i64::from(modified), nanoseconds: 0 },
             device: environment::make_device(major, minor),
             represents: environment::make_device(node_major, node_minor),
-        };
-        Some((entry, after))
+        })
     }
 }
 
@@ -374,7 +410,8 @@ mod tests {
 
     fn unpacked(bytes: &[u8]) -> (World, Result<()>) {
         let tmpfs = Tmpfs::new(pages(), Limits::NONE, 0o755);
-        let result = run(unpack(bytes, tmpfs.root()));
+        let mut rest = bytes;
+        let result = run(unpack(&mut rest, tmpfs.root()));
         (World::new(tmpfs), result)
     }
 
@@ -434,6 +471,39 @@ mod tests {
             Ok(_) => through(&["zstd", "-c"], bytes),
             Err(_) => Vec::new(),
         }
+    }
+
+    /// An archive that takes note of what is left of it.
+    struct Watched<'a> {
+        rest: &'a [u8],
+        lefts: Vec<usize>,
+    }
+
+    impl Archive for Watched<'_> {
+        fn rest(&self) -> &[u8] {
+            self.rest
+        }
+
+        fn advance(&mut self, len: usize) {
+            self.rest.advance(len);
+            self.lefts.push(self.rest.len());
+        }
+    }
+
+    #[test]
+    fn an_archive_is_given_back_while_it_is_unpacked() {
+        let mut all = entry("large", 0o100_644, 1, 1, &std::vec![7; 5 * PART + 3]);
+        all.extend(entry("TRAILER!!!", 0, 0, 1, b""));
+        let tmpfs = Tmpfs::new(pages(), Limits::NONE, 0o755);
+        let mut watched = Watched { rest: &all, lefts: Vec::new() };
+        assert_eq!(run(unpack(&mut watched, tmpfs.root())), Ok(()));
+        assert_eq!(World::new(tmpfs).read("large").map(|content| content.len()), Ok(5 * PART + 3));
+        let mut before = all.len();
+        for left in &watched.lefts {
+            assert!((left..=&(left + PART + 3)).contains(&&before), "{before} bytes, then {left}");
+            before = *left;
+        }
+        assert_eq!(before, 0);
     }
 
     #[test]

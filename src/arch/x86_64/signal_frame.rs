@@ -30,22 +30,23 @@ const HANDLER_CLEARS: u64 = 1 << 10 | 1 << 8 | 1 << 16;
 /// The fault behind a fault signal, for the handler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FaultRecord {
-    trap: u64,
-    error: u64,
+    trap: u32,
+    /// The CPU's error code, of which it defines 32 bits.
+    error: u32,
     address: u64,
 }
 
 impl FaultRecord {
     /// Of an exception other than a page fault.
     pub fn from_exception(exception: &Exception) -> FaultRecord {
-        FaultRecord { trap: u64::from(exception.vector), error: exception.code, address: 0 }
+        FaultRecord { trap: u32::from(exception.vector), error: exception.code as u32, address: 0 }
     }
 
     /// Of a page fault.
     pub fn from_page_fault(fault: &PageFault) -> FaultRecord {
-        const USER: u64 = 4;
-        let error = u64::from(fault.present) | u64::from(fault.write) << 1 | USER | u64::from(fault.execute) << 4;
-        FaultRecord { trap: u64::from(vector::PAGE_FAULT), error, address: fault.address as u64 }
+        const USER: u32 = 4;
+        let error = u32::from(fault.present) | u32::from(fault.write) << 1 | USER | u32::from(fault.execute) << 4;
+        FaultRecord { trap: u32::from(vector::PAGE_FAULT), error, address: fault.address as u64 }
     }
 }
 
@@ -144,8 +145,8 @@ impl SignalFrame {
             content.context.rip,
             content.context.rflags,
             USER_CS | USER_SS << 48,
-            content.fault.error,
-            content.fault.trap,
+            content.fault.error.into(),
+            content.fault.trap.into(),
             content.mask,
             content.fault.address,
             self.vector_address as u64,

@@ -2,15 +2,16 @@
 //!
 //! Next: `buffer.rs`.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use abi::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Obstacle, UserPtr};
-use crate::mm::MakeRoom;
 use crate::mm::address_space::AddressSpace;
 use crate::mm::page_fault::Fault;
+use crate::mm::{MakeRoom, try_box};
 
 impl AddressSpace {
     /// Waits for what stopped a copy.
@@ -25,10 +26,14 @@ impl AddressSpace {
     pub async fn resolve(&self, obstacle: Obstacle) -> Result<(), Errno> {
         match obstacle {
             Obstacle::Refused => Err(Errno::EFAULT),
-            Obstacle::Missing(address, access) => self.fault_in(address, access).await.map_err(|fault| match fault {
-                Fault::OutOfMemory => Errno::ENOMEM,
-                _ => Errno::EFAULT,
-            }),
+            // The copy has tried all that needs no waiting. What waits is in a box: it is rare, and every call that copies would
+            // have to have room for it.
+            Obstacle::Missing(address, access) => {
+                Box::into_pin(try_box(self.fault_in(address, access))?).await.map_err(|fault| match fault {
+                    Fault::OutOfMemory => Errno::ENOMEM,
+                    _ => Errno::EFAULT,
+                })
+            }
         }
     }
 
