@@ -1,4 +1,4 @@
-//! Debian's own programs, dynamically linked through Debian's own ld.so, from an ext4 disk.
+//! Debian's own programs, dynamically linked through Debian's own ld.so, from an ext4 disk; and how deep the kernel's stacks get with them.
 
 use xtask::machine::Options;
 use xtask::testing::{Machine, same_on_both};
@@ -77,4 +77,22 @@ fn git_and_sqlite_keep_their_files() {
             "cd /tmp && sqlite3 d.db 'pragma journal_mode=wal; begin; insert into t select value from generate_series(1,1000); commit; create index i on t(x); select count(*), max(x) from t' && ls d.db && sqlite3 d.db .dump | wc -l; rm -f locked tried; (echo 'begin immediate;'; echo '.shell touch locked'; until [ -e tried ]; do sleep .2; done) | sqlite3 d.db & until [ -e locked ]; do sleep .2; done; sqlite3 d.db 'insert into t values (1)'; touch tried; wait",
         ],
     );
+}
+
+#[test]
+fn half_of_the_kernels_stacks_is_enough() {
+    // What the other tests have run before counts, too.
+    let script = "python3 -c 'import subprocess; subprocess.run([\"ls\", \"-lR\", \"/etc\"], capture_output=True)'; cat /proc/rouse/stacks";
+    let text = ROUSE.with(|guest| guest.shell(script)).text();
+    let stacks: Vec<(&str, u64, u64)> = text
+        .lines()
+        .filter_map(|line| {
+            let (name_and_used, size) = line.rsplit_once(" of ")?;
+            let (name, used) = name_and_used.rsplit_once(' ')?;
+            Some((name, used.parse().ok()?, size.parse().ok()?))
+        })
+        .collect();
+    let main = stacks.iter().find(|(name, ..)| *name == "cpu0 kernel stack").unwrap_or_else(|| panic!("{text}"));
+    assert!(main.1 > 1024, "all kernel code runs on it: {text}");
+    assert!(stacks.iter().all(|(_, used, size)| used * 2 <= *size), "{text}");
 }

@@ -181,6 +181,16 @@ pub mod irq {
     }
 }
 
+/// How deep the kernel's stacks have been.
+pub mod stack_depth {
+    use crate::arch::x86_64::stacks::StackKind;
+
+    /// There are none.
+    pub fn deepest(_cpu: usize) -> impl Iterator<Item = (StackKind, u64, u64)> {
+        core::iter::empty()
+    }
+}
+
 /// What the CPU is.
 pub mod cpu_info {
     use alloc::string::String;

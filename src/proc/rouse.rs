@@ -1,5 +1,6 @@
 //! /proc/rouse: what only this kernel has to tell. `tasks`: every task of the executor (`rouse_tasks.rs`). `executor`: what each CPU did.
-//! `counters`: `name value`, one a line, of what costs time but few instructions. `trace`: what happens, one thing after the other
+//! `counters`: `name value`, one a line, of what costs time but few instructions. `stacks`: how many bytes of each of the kernel's
+//! stacks were ever used. `trace`: what happens, one thing after the other
 //! (`../trace/file.rs`).
 //!
 //! Three are to be written, by tests that want something to go wrong: `long-poll`, for how many milliseconds this very poll is to last;
@@ -27,6 +28,7 @@ pub fn folder() -> Node {
         .with("counters", file(all_counters))
         .with("executor", file(cpus))
         .with("long-poll", writable_file(|| b"0\n".to_vec(), keep_the_cpu))
+        .with("stacks", file(stacks))
         .with("trace", crate::trace::node())
         .with("tasks", file(rouse_tasks::table))
         .node()
@@ -87,6 +89,16 @@ fn cpus() -> Vec<u8> {
             did.stolen,
             did.waiting
         ));
+    }
+    text.into_bytes()
+}
+
+fn stacks() -> Vec<u8> {
+    let mut text = Text::new();
+    for cpu in 0..tasks::cpu_count() {
+        for (kind, used, size) in arch::stack_depth::deepest(cpu) {
+            text.add(format_args!("cpu{cpu} {} {used} of {size}\n", kind.name()));
+        }
     }
     text.into_bytes()
 }

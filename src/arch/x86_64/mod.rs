@@ -82,6 +82,8 @@ pub mod serial_emergency;
 #[cfg(target_os = "none")]
 pub mod smp;
 #[cfg(target_os = "none")]
+pub mod stack_depth;
+#[cfg(target_os = "none")]
 mod trap;
 #[cfg(target_os = "none")]
 pub mod trap_entry;

@@ -70,7 +70,8 @@ impl StackKind {
         self.top(cpu) - self.size()
     }
 
-    const fn name(self) -> &'static str {
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
         match self {
             StackKind::Main => "kernel stack",
             StackKind::TrapEntry => "trap entry stack",

@@ -150,7 +150,7 @@ pub fn disk(folder: &str) -> Outcome {
 
 fn slow(folder: &str) -> Outcome {
     forget()?;
-    set_disk("delay=300ms,on=reads")?;
+    set_disk("delay=1s,on=reads")?;
     let started = Instant::now();
     // SAFETY: this process has one thread; the child only executes.
     let child = unsafe { libc::fork() };
@@ -187,9 +187,9 @@ fn slow(folder: &str) -> Outcome {
         started.elapsed().as_millis(),
         longest.as_millis()
     );
-    ensure!(started.elapsed() >= Duration::from_millis(300) && steps >= 5);
-    // A wait on the disk in a step would be 300 ms at least.
-    ensure!(longest < Duration::from_millis(250));
+    ensure!(started.elapsed() >= Duration::from_secs(1) && steps >= 5);
+    // A wait on the disk in a step would be a second at least.
+    ensure!(longest < Duration::from_millis(950));
     Ok(())
 }
 
