@@ -19,6 +19,20 @@ pub trait Sink {
     fn put(&mut self, bytes: &[u8]) -> usize;
     /// Takes `len` bytes of a page from `offset` on; returns how many.
     fn put_page(&mut self, page: &Page, offset: usize, len: usize) -> usize;
+    /// Takes `len` bytes of several pages as if they were one behind the other, from `offset` in the first on; returns how many.
+    fn put_pages(&mut self, pages: &[Page], offset: usize, len: usize) -> usize {
+        let (mut done, mut offset) = (0, offset);
+        for page in pages {
+            let part = (PAGE_SIZE - offset).min(len - done);
+            let moved = self.put_page(page, offset, part);
+            done += moved;
+            if moved < part || done == len {
+                break;
+            }
+            offset = 0;
+        }
+        done
+    }
     /// Takes `len` zeros; returns how many.
     fn put_zeros(&mut self, len: usize) -> usize;
     /// Takes back the last `len` bytes put, to be put again: for a message that must be received whole, and stopped half-way at a page

@@ -28,6 +28,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use arrayvec::ArrayVec;
 use conquer_once::spin::OnceCell;
 use executor::sync::{Mutex, SpinLock, get_or_init};
 
@@ -39,6 +40,9 @@ pub use write_back::write_back_all;
 
 /// The most pages one load reads.
 pub const READ_AHEAD_AT_MOST: usize = 32;
+
+/// The most pages that [`PageCache::get_run`] gives.
+pub const RUN_AT_MOST: usize = 16;
 
 /// What `fs` needs of those who map a file's pages. Called without locks held; must not wait.
 pub trait Mapper: Send + Sync {
@@ -154,6 +158,23 @@ impl PageCache {
     /// The page if it is here: content bytes `index * 4096 ..`.
     pub fn get(&self, index: u64) -> Option<Page> {
         self.file.get()?.state.lock().get(index)
+    }
+
+    /// The pages from `first` on, up to the first that is not here: at most `count`, and at most [`RUN_AT_MOST`]. Finding the second costs a
+    /// step and not a search.
+    pub fn get_run(&self, first: u64, count: usize) -> ArrayVec<Page, RUN_AT_MOST> {
+        let mut run = ArrayVec::new();
+        if let Some(file) = self.file.get() {
+            let mut state = file.state.lock();
+            for (&index, slot) in state.pages.range_mut(first..).take(count.min(RUN_AT_MOST)) {
+                if index != first + run.len() as u64 {
+                    break;
+                }
+                slot.was_used = true;
+                run.push(slot.page.clone());
+            }
+        }
+        run
     }
 
     /// Visits those of `pages` that are here, in order: for mapping neighbours along with a page. The cache is locked meanwhile.

@@ -60,6 +60,20 @@ impl RegularFile {
         RegularFile { inode, options, read_ahead: SpinLock::new(ReadAhead::default()) }
     }
 
+    /// Gives what is cached from `offset` of a page on, at most `wanted` bytes: how many were taken, of how many. `None`: the page is not here.
+    fn put_cached(&self, index: u64, offset: usize, wanted: usize, sink: &mut dyn Sink) -> Option<(usize, usize)> {
+        let pages = &self.inode.core().pages;
+        if wanted <= PAGE_SIZE - offset {
+            // One page is found more quickly than a run of one.
+            let page = pages.get(index)?;
+            return Some((sink.put_page(&page, offset, wanted), wanted));
+        }
+        let run = pages.get_run(index, (offset + wanted).div_ceil(PAGE_SIZE));
+        run.first()?;
+        let len = wanted.min(run.len() * PAGE_SIZE - offset);
+        Some((sink.put_pages(&run, offset, len), len))
+    }
+
     fn page_to_write(&self, index: u64) -> Result<Page, Stop> {
         match self.inode.core().pages.load_for_write(&*self.inode, index).now() {
             Ok(page) => Ok(page?),
@@ -102,10 +116,13 @@ impl FileOps for RegularFile {
         let mut done = 0;
         while *position < size && sink.remaining() > 0 {
             let (index, offset) = split(*position);
-            let len = (PAGE_SIZE - offset).min((size - *position) as usize).min(sink.remaining());
-            let moved = match core.pages.get(index) {
-                Some(page) => sink.put_page(&page, offset, len),
-                None if self.inode.is_hole(index) => sink.put_zeros(len),
+            let wanted = usize::try_from(size - *position).unwrap_or(usize::MAX).min(sink.remaining());
+            let (moved, len) = match self.put_cached(index, offset, wanted, sink) {
+                Some(outcome) => outcome,
+                None if self.inode.is_hole(index) => {
+                    let len = wanted.min(PAGE_SIZE - offset);
+                    (sink.put_zeros(len), len)
+                }
                 None if done > 0 => break,
                 None => return Err(miss(index, false)),
             };

@@ -151,10 +151,24 @@ impl Sink for UserBuffer<'_> {
     }
 
     fn put_page(&mut self, page: &Page, offset: usize, len: usize) -> usize {
-        let len = len.min(PAGE_SIZE.saturating_sub(offset));
-        let from = page.pointer().as_ptr();
-        // SAFETY: offset + done + part is at most PAGE_SIZE, which is what the page has; the page is held meanwhile.
-        self.each(len, |space, to, done, part| unsafe { space.copy_out(to, from.add(offset + done), part) })
+        self.put_pages(core::slice::from_ref(page), offset, len)
+    }
+
+    fn put_pages(&mut self, pages: &[Page], offset: usize, len: usize) -> usize {
+        let len = len.min((pages.len() * PAGE_SIZE).saturating_sub(offset));
+        self.each(len, |space, to, done, part| {
+            let mut copied = 0;
+            while copied < part {
+                let at = offset + done + copied;
+                let (page, within) = (&pages[at / PAGE_SIZE], at % PAGE_SIZE);
+                let count = (PAGE_SIZE - within).min(part - copied);
+                // SAFETY: within + count is at most PAGE_SIZE, which is what the page has; the page is held meanwhile.
+                let outcome = unsafe { space.copy_out(to + copied, page.pointer().as_ptr().add(within), count) };
+                outcome.map_err(|stopped| Stopped { done: copied + stopped.done, ..stopped })?;
+                copied += count;
+            }
+            Ok(())
+        })
     }
 
     fn put_zeros(&mut self, len: usize) -> usize {
