@@ -50,7 +50,7 @@ pub enum Medium {
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Number of processors
-    #[arg(long, value_name = "N", default_value_t = 1, global = true)]
+    #[arg(long, value_name = "N", default_value_t = 1, global = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub smp: u32,
     /// Memory, as QEMU takes it (256M, 2G)
     #[arg(long, value_name = "SIZE", default_value = "512M", global = true)]
