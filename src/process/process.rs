@@ -67,9 +67,16 @@ impl SignalHandlers {
         SignalHandlers { actions: SpinLock::ordered(super::rank::HANDLERS, actions) }
     }
 
-    /// As [`set`](Self::set), if that takes no memory.
-    fn set_own(&self, signal: Signal, action: Action) -> Option<Action> {
-        Arc::get_mut(&mut self.actions.lock()).map(|own| core::mem::replace(&mut own[signal.index()], action))
+    /// Exchanges what is to be done, if that takes no memory; says whether.
+    #[inline]
+    fn exchange_own(&self, signal: Signal, action: &mut Action) -> bool {
+        match Arc::get_mut(&mut self.actions.lock()) {
+            Some(own) => {
+                core::mem::swap(&mut own[signal.index()], action);
+                true
+            }
+            None => false,
+        }
     }
 
     /// What is to be done about a signal.
@@ -248,20 +255,19 @@ impl Process {
         self.handlers.lock().get(signal)
     }
 
-    /// Says what it does about one signal from now on; returns what it did before.
+    /// Exchanges what it does about one signal.
     ///
     /// # Errors
     ///
     /// `ENOMEM`: what it does was shared with its parent until now, and there is no memory for a copy.
-    pub fn set_action(&self, signal: Signal, action: Action) -> Result<Action> {
-        let set = self.handlers.lock().set_own(signal, action);
-        match set {
-            Some(before) => Ok(before),
-            None => {
-                crate::mm::try_admit()?;
-                Ok(self.handlers.lock().set(signal, action))
-            }
+    #[inline]
+    pub fn exchange_action(&self, signal: Signal, action: &mut Action) -> Result<()> {
+        if self.handlers.lock().exchange_own(signal, action) {
+            return Ok(());
         }
+        crate::mm::try_admit()?;
+        *action = self.handlers.lock().set(signal, *action);
+        Ok(())
     }
 
     /// Gives it its own set of handlers, as exec does.

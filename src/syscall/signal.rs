@@ -72,7 +72,8 @@ fn exchange_action(thread: &RunningThread, number: usize, new: Option<Action>, s
     if SignalSet::UNBLOCKABLE.contains(signal) {
         return Err(Errno::EINVAL);
     }
-    let before = thread.process.set_action(signal, action)?;
+    let mut before = action;
+    thread.process.exchange_action(signal, &mut before)?;
     if action.ignores(signal) {
         discard_waiting(thread, signal);
     }
