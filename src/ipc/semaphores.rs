@@ -207,18 +207,28 @@ fn now() -> u64 {
 }
 
 impl Set {
-    /// Makes a set of so many semaphores, all 0, and answers its identifier.
+    /// Memory for a set of so many semaphores, all 0: taken before the table is locked.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn zeros(count: usize) -> Result<Vec<Semaphore>> {
+        let mut semaphores = Vec::new();
+        semaphores.make_exact_room(count)?;
+        semaphores.resize(count, Semaphore::default());
+        Ok(semaphores)
+    }
+
+    /// Makes a set and answers its identifier.
     ///
     /// # Errors
     ///
     /// `ENOSPC`: there are too many sets or semaphores. `ENOMEM`.
-    pub fn make(sets: &mut Identifiers<Set>, ownership: Ownership, count: usize) -> Result<i32> {
+    pub fn make(sets: &mut Identifiers<Set>, ownership: Ownership, semaphores: Vec<Semaphore>) -> Result<i32> {
+        let count = semaphores.len();
         if count > MOST_SEMAPHORES - semaphore_count() {
             return Err(Errno::ENOSPC);
         }
-        let mut semaphores = Vec::new();
-        semaphores.make_exact_room(count)?;
-        semaphores.resize(count, Semaphore::default());
         let state = State {
             ownership,
             values: Values { semaphores, adjustments: Vec::new() },

@@ -36,16 +36,9 @@ type Limits = [i32; 10];
 /// semget(2). `EACCES`, `EEXIST`, `EINVAL`, `ENOENT`, `ENOMEM`, `ENOSPC`.
 pub fn semget(thread: &mut RunningThread, key: i32, count: i32, flags: u32) -> Result<usize> {
     let count = usize::try_from(count).ok().filter(|count| *count <= MOST_IN_A_SET).ok_or(Errno::EINVAL)?;
-    let mut sets = SETS.lock();
-    if let Some(set) = sets.find(key) {
-        if flags & ipc::IPC_CREAT != 0 && flags & ipc::IPC_EXCL != 0 {
-            return Err(Errno::EEXIST);
-        }
-        if count > set.count() {
-            return Err(Errno::EINVAL);
-        }
-        set.ownership().check(&thread.credentials, flags & 0o777)?;
-        return Ok(set.id() as usize);
+    let found = SETS.lock().find(key);
+    if let Some(set) = found {
+        return open(thread, &set, count, flags);
     }
     if key != ipc::IPC_PRIVATE && flags & ipc::IPC_CREAT == 0 {
         return Err(Errno::ENOENT);
@@ -53,7 +46,31 @@ pub fn semget(thread: &mut RunningThread, key: i32, count: i32, flags: u32) -> R
     if count == 0 {
         return Err(Errno::EINVAL);
     }
-    Set::make(&mut sets, Ownership::new(key, flags, &thread.credentials), count).map(|id| id as usize)
+    let semaphores = Set::zeros(count)?;
+    let mut sets = SETS.lock();
+    // Somebody may have been faster.
+    match sets.find(key) {
+        Some(set) => {
+            drop(sets);
+            open(thread, &set, count, flags)
+        }
+        None => {
+            let ownership = Ownership::new(key, flags, &thread.credentials);
+            Set::make(&mut sets, ownership, semaphores).map(|id| id as usize)
+        }
+    }
+}
+
+/// The identifier of a set that is there, as semget(2) answers it.
+fn open(thread: &RunningThread, set: &Set, count: usize, flags: u32) -> Result<usize> {
+    if flags & ipc::IPC_CREAT != 0 && flags & ipc::IPC_EXCL != 0 {
+        return Err(Errno::EEXIST);
+    }
+    if count > set.count() {
+        return Err(Errno::EINVAL);
+    }
+    set.ownership().check(&thread.credentials, flags & 0o777)?;
+    Ok(set.id() as usize)
 }
 
 /// As [`semop`], without waiting.
