@@ -109,9 +109,10 @@ fn of_a_sleeper(options: &Options, kind: &str, counts: [u32; 2]) -> Result<f64> 
         "for limit in kernel/threads-max kernel/pid_max vm/max_map_count; do echo 200000 > /proc/sys/$limit; done",
     )?;
     let mut used = |count: u32| -> Result<(f64, f64)> {
-        let text = guest.run(&["bench", kind, &count.to_string()])?.text();
+        let output = guest.run(&["bench", kind, &count.to_string()])?;
+        let text = output.text();
         let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        let [sleepers, free, own] = numbers[..] else { anyhow::bail!("{kind} {count}: no figure") };
+        let [sleepers, free, own] = numbers[..] else { anyhow::bail!("{count} do not fit: {:?}", output.end) };
         anyhow::ensure!(sleepers >= f64::from(count), "only {sleepers} could be started");
         // What is free, and what the process itself holds, is not the kernel's.
         Ok((sleepers, free + own))
