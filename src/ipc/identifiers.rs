@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn an_old_identifier_does_not_find_what_has_its_place_now() {
         let mut table = Identifiers::empty();
-        let mut add = |table: &mut Identifiers<Object>, key| table.add(2, |id| Arc::new(Object(id, key)));
+        let add = |table: &mut Identifiers<Object>, key| table.add(2, |id| Arc::new(Object(id, key)));
         let (first, second) = (add(&mut table, 7), add(&mut table, 0));
         assert_eq!((first, second), (Ok(0), Ok(1)));
         assert_eq!(add(&mut table, 8), Err(Errno::ENOSPC));
