@@ -20,7 +20,7 @@ const WITHOUT_MEMORY: &[(&str, f64)] = &[
     ("poll-1", 550.0),
     ("poll-100", 9_300.0),
     ("select-100", 8_000.0),
-    ("signal-install", 430.0),
+    ("signal-install", 450.0),
     ("signal-deliver", 3_150.0),
     ("pipe-round-trip", 6_900.0),
     ("switch-2", 3_450.0),
