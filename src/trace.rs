@@ -180,7 +180,8 @@ pub fn call_begins(thread: &mut RunningThread, number: usize) {
 #[cold]
 pub fn look(thread: &mut RunningThread) {
     thread.trace.0 = CALL_MARK.load(Ordering::Relaxed);
-    if let Some(number) = thread.traced.take() {
+    // A call may have waited until long after the trace was switched off.
+    if let Some(number) = thread.traced.take().filter(|_| is_on()) {
         let value = thread.context.return_value();
         record(Event::CallEnds { task: task_of(thread), number: number.get() as usize - 1, value });
     }

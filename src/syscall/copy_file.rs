@@ -7,7 +7,7 @@ use abi::{Errno, Result};
 use fs::buffer::{SliceSink, SliceSource};
 use fs::{OpenFile, OpenFlags, Stop};
 
-use super::transfer::{MOST, wait_for_change};
+use super::transfer::{MOST, until_possible};
 use crate::mm::MakeRoom;
 use crate::mm::user::UserPtr;
 use crate::process::RunningThread;
@@ -65,13 +65,13 @@ async fn read_some(
     bytes: &mut [u8],
     may_wait: bool,
 ) -> Result<usize> {
+    let may_wait = may_wait && !file.flags().contains(OpenFlags::NONBLOCK);
     loop {
-        match file.ops.try_read(position, &mut SliceSink::new(bytes)) {
+        let mut attempt = || file.ops.try_read(position, &mut SliceSink::new(bytes));
+        let outcome = if may_wait { until_possible(thread, file, attempt).await? } else { attempt() };
+        match outcome {
             Ok(read) => return Ok(read),
             Err(Stop::Miss(page)) => file.ops.prepare(page).await?,
-            Err(Stop::WouldBlock) if may_wait && !file.flags().contains(OpenFlags::NONBLOCK) => {
-                wait_for_change(thread, file).await?;
-            }
             Err(Stop::WouldBlock) => return Err(Errno::EAGAIN),
             Err(Stop::Errno(errno)) => return Err(errno),
             Err(Stop::Fault) => return Err(Errno::EFAULT),
@@ -82,22 +82,28 @@ async fn read_some(
 async fn write_all(thread: &RunningThread, file: &OpenFile, at: &mut Option<u64>, bytes: &[u8]) -> Result<usize> {
     let mut done = 0;
     while done < bytes.len() {
-        let mut source = SliceSource::new(&bytes[done..]);
         let flags = file.flags();
-        let attempt = match at {
-            Some(at) => file.ops.try_write(at, flags, &mut source),
-            None => file.with_position(|position| file.ops.try_write(position, flags, &mut source)),
+        let mut attempt = || {
+            let mut source = SliceSource::new(&bytes[done..]);
+            match at {
+                Some(at) => file.ops.try_write(at, flags, &mut source),
+                None => file.with_position(|position| file.ops.try_write(position, flags, &mut source)),
+            }
         };
-        let problem = match attempt {
-            Ok(written) => {
+        let outcome = if flags.contains(OpenFlags::NONBLOCK) {
+            Ok(attempt())
+        } else {
+            until_possible(thread, file, attempt).await
+        };
+        let problem = match outcome {
+            Ok(Ok(written)) => {
                 done += written;
                 continue;
             }
-            Err(Stop::Miss(page)) => file.ops.prepare(page).await,
-            Err(Stop::WouldBlock) if !flags.contains(OpenFlags::NONBLOCK) => wait_for_change(thread, file).await,
-            Err(Stop::WouldBlock) => Err(Errno::EAGAIN),
-            Err(Stop::Errno(errno)) => Err(errno),
-            Err(Stop::Fault) => Err(Errno::EFAULT),
+            Ok(Err(Stop::Miss(page))) => file.ops.prepare(page).await,
+            Ok(Err(Stop::WouldBlock)) => Err(Errno::EAGAIN),
+            Ok(Err(Stop::Errno(errno))) | Err(errno) => Err(errno),
+            Ok(Err(Stop::Fault)) => Err(Errno::EFAULT),
         };
         match problem {
             Ok(()) => {}

@@ -3,7 +3,7 @@
 use abi::{Errno, Result};
 use fs::{IoctlArgument, OpenFlags, Stop};
 
-use super::transfer::wait_for_change;
+use super::transfer::until_possible;
 use crate::mm::user::{Stopped, UserPtr};
 use crate::process::RunningThread;
 use crate::process::fd_table::Fd;
@@ -65,10 +65,14 @@ pub async fn ioctl(thread: &mut RunningThread, fd: Fd, command: u32, argument: u
         _ => {}
     }
     loop {
-        let mut over = Argument { thread, value: argument, stopped: None };
-        let attempt = file.ops.ioctl(command, &mut over);
-        let stopped = over.stopped.take();
-        match attempt {
+        let mut stopped = None;
+        let attempt = || {
+            let mut over = Argument { thread, value: argument, stopped: None };
+            let outcome = file.ops.ioctl(command, &mut over);
+            stopped = over.stopped.take();
+            outcome
+        };
+        match until_possible(thread, &file, attempt).await? {
             Ok(value) => return Ok(value),
             Err(Stop::Errno(errno)) => return Err(errno),
             Err(Stop::Fault) => match stopped {
@@ -76,7 +80,7 @@ pub async fn ioctl(thread: &mut RunningThread, fd: Fd, command: u32, argument: u
                 None => return Err(Errno::EFAULT),
             },
             Err(Stop::Miss(page)) => file.ops.prepare(page).await?,
-            Err(Stop::WouldBlock) => wait_for_change(thread, &file).await?,
+            Err(Stop::WouldBlock) => return Err(Errno::EAGAIN),
         }
     }
 }

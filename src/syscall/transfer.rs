@@ -174,15 +174,25 @@ async fn attempt<D: Direction + Send>(
     }
 }
 
-/// Waits until something about the file has changed.
+/// Attempts something with a file; where it would block, attempts it again each time something about the file has changed.
 ///
 /// # Errors
 ///
-/// `EAGAIN`: it is a file that never changes. Interrupted by signals, restarts.
-pub(super) async fn wait_for_change(thread: &RunningThread, file: &OpenFile) -> Result<()> {
+/// `EAGAIN`: it would block on a file that never changes. Interrupted by signals, restarts.
+pub(super) async fn until_possible<T>(
+    thread: &RunningThread,
+    file: &OpenFile,
+    mut attempt: impl FnMut() -> Result<T, Stop>,
+) -> Result<Result<T, Stop>> {
+    match attempt() {
+        Err(Stop::WouldBlock) => {}
+        outcome => return Ok(outcome),
+    }
     let Some(queue) = file.ops.wait_queue() else { return Err(Errno::EAGAIN) };
-    let mut is_first = true;
-    let attempt = || if core::mem::take(&mut is_first) { None } else { Some(()) };
+    let attempt = || match attempt() {
+        Err(Stop::WouldBlock) => None,
+        outcome => Some(outcome),
+    };
     thread.wait_event(queue, Interruptible::BySignals, None, attempt).await
 }
 

@@ -11,7 +11,7 @@ mod processes;
 mod waiting;
 
 use std::io::{Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, compiler_fence};
@@ -106,6 +106,7 @@ const CASES: &[Case] = &[
     ("futex", waiting::futex_players_never_wait_for_a_wake_that_was_lost),
     ("conditions", waiting::a_lock_and_its_conditions_lose_nobody),
     ("pipes", waiting::what_goes_through_pipes_arrives_whole_and_in_order),
+    ("sendfile", waiting::a_file_that_is_sent_through_a_full_pipe_arrives_whole),
     ("children", processes::children_start_and_end_on_all_cpus_at_once),
     ("signals", processes::signals_find_threads_that_compute),
     ("busy", processes::busy_children_are_killed_stopped_and_ended),

@@ -140,6 +140,52 @@ pub fn what_goes_through_pipes_arrives_whole_and_in_order(time: Duration) -> Out
     })
 }
 
+pub fn a_file_that_is_sent_through_a_full_pipe_arrives_whole(time: Duration) -> Outcome {
+    const LEN: usize = 64 * PAGE;
+    let end = Instant::now() + time;
+    let bytes: Vec<u8> = (0..LEN).map(|index| (index / 7) as u8).collect();
+    let path = format!("/tmp/sent.{}", std::process::id());
+    std::fs::write(&path, &bytes).map_err(|error| error.to_string())?;
+    let file = std::fs::File::open(&path).map_err(|error| error.to_string())?;
+    std::fs::remove_file(&path).map_err(|error| error.to_string())?;
+    let mut rounds = 0u64;
+    while Instant::now() < end || rounds == 0 {
+        let (mut there, here) = pipe();
+        // With room for one page, each of the two waits for the other as often as can be.
+        // SAFETY: plain calls on descriptors that live; the offset is a local.
+        ensure!(unsafe { libc::fcntl(here.as_raw_fd(), libc::F_SETPIPE_SZ, PAGE) } >= PAGE as i32);
+        let file = &file;
+        let arrived = thread::scope(|scope| {
+            let sender = scope.spawn(move || {
+                let mut at = 0;
+                while at < LEN as i64 {
+                    // SAFETY: as above.
+                    let sent = unsafe { libc::sendfile(here.as_raw_fd(), file.as_raw_fd(), &mut at, LEN) };
+                    ensure!(sent > 0, "{sent}, errno {}", test_programs::errno());
+                }
+                Ok(())
+            });
+            let mut arrived = Vec::new();
+            let mut some = [0; 3 * PAGE / 2];
+            loop {
+                let mut poll = libc::pollfd { fd: there.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+                // SAFETY: one descriptor, that lives.
+                if unsafe { libc::poll(&mut poll, 1, PATIENCE.as_millis() as i32) } != 1 {
+                    drop(there);
+                    return Err(format!("nothing came after {} bytes of round {rounds}", arrived.len()));
+                }
+                match there.read(&mut some).map_err(|error| error.to_string())? {
+                    0 => break sender.join().map_err(|_| "the sender panicked".to_owned())?.map(|()| arrived),
+                    len => arrived.extend_from_slice(&some[..len]),
+                }
+            }
+        })?;
+        ensure!(arrived == bytes, "{} bytes in round {rounds}", arrived.len());
+        rounds += 1;
+    }
+    Ok(())
+}
+
 pub fn threads_come_and_go_by_the_hundred(time: Duration) -> Outcome {
     let end = Instant::now() + time;
     let mut rounds = 0u64;
