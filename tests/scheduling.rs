@@ -24,6 +24,24 @@ fn policies_priorities_and_nice_values_are_what_programs_take_them_for() {
     assert_eq!(output.end, End::Exited(0), "{}", output.text());
 }
 
+/// Who is out of processes ends, and what has ended counts until its parent has waited for it: so a bomb with a limit burns out, if others
+/// have their turn meanwhile.
+#[test]
+fn a_fork_bomb_with_a_limit_burns_out() {
+    let mut guest = Guest::start(&under_test(Options { timeout: Some(300), ..Options::default() })).expect("a machine");
+    let bomb = "ulimit -u 40; b() { b | b & b; }; b";
+    let script = format!(
+        "su nobody -s /bin/sh -c '{bomb}' > /tmp/said 2>&1 & sleep 1; sleep 1; echo awake; wait
+        while [ $(ps -o user | grep -c nobody) != 0 ]; do sleep 1; done; grep -c 'Resource temporarily unavailable' /tmp/said"
+    );
+    let output = guest.shell(&script).expect("the machine lives on");
+    guest.stop();
+    assert_eq!(output.end, End::Exited(0), "{}", output.text());
+    let text = output.text();
+    let failed = text.strip_prefix("awake\n").and_then(|count| count.trim().parse::<u32>().ok());
+    assert!(failed.is_some_and(|failed| failed > 0), "{text}");
+}
+
 #[test]
 fn shares_follow_the_weights_and_who_wakes_among_a_hundred_runs_within_a_slice() {
     let mut guest = machine(Options { icount: true, ..Options::default() });

@@ -97,7 +97,8 @@ impl RunningThread {
             credentials: self.credentials.clone(),
         });
         self.release_borrowed_memory();
-        drop((old, old_image));
+        drop(old_image);
+        old.free().await;
     }
 
     /// The word that is cleared at the thread's end is cleared now, if others still use the memory it lies in: for them this is the end.

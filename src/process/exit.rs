@@ -13,8 +13,9 @@ use core::sync::atomic::Ordering;
 use super::process::{ExitStatus, Process, Remains};
 use super::send::{self, ChildNews};
 use super::signal::Signal;
-use super::table;
+use super::table::{self, ThreadPermit};
 use super::thread::{RunningThread, Thread, attention};
+use crate::mm::address_space::AddressSpace;
 use crate::syscall::futex;
 
 impl RunningThread {
@@ -33,14 +34,27 @@ impl RunningThread {
         self.release_borrowed_memory();
         let shared = self.shared().clone();
         if self.tid() == self.process.pid {
-            let remains = Remains { name: *shared.name.lock(), credentials: self.credentials.clone() };
+            let remains = Remains { name: *shared.name.lock(), credentials: self.credentials.clone(), permit: None };
             *self.process.remains.lock() = Some(remains);
         }
         *shared.view.lock() = None;
         let code = self.exit_code.load(Ordering::Relaxed);
         self.account();
-        drop(self); // the address space, if this was its last thread
+        let (permit, space) = self.take_apart();
+        space.free().await;
+        if shared.tid() == shared.process.pid
+            && let Some(remains) = shared.process.remains.lock().as_mut()
+        {
+            remains.permit = Some(permit);
+        } else {
+            drop(permit);
+        }
         end_thread(&shared, code);
+    }
+
+    /// Drops everything but these.
+    fn take_apart(self: Box<Self>) -> (ThreadPermit, Arc<AddressSpace>) {
+        (self.permit, self.space)
     }
 
     /// Tells whoever waits for this thread's end at the address that set_tid_address(2) or clone(2) named.

@@ -17,6 +17,7 @@ use super::image::Image;
 use super::limits::Limits;
 use super::signal::{Action, Signal, SignalSet};
 use super::signal_queue::SignalQueue;
+use super::table::ThreadPermit;
 use super::thread::Thread;
 use super::timers::IntervalTimers;
 
@@ -151,6 +152,8 @@ pub struct Remains {
     pub name: [u8; 16],
     /// Who it acted for.
     pub credentials: Arc<fs::Credentials>,
+    /// Its place in the counts of threads: a zombie counts until it was waited for.
+    pub permit: Option<ThreadPermit>,
 }
 
 /// A thread group.

@@ -267,9 +267,23 @@ fn beyond_the_limit() -> Outcome {
                     ensure!(child == -1 && crate::support::errno() == libc::EAGAIN);
                 }
             }
+            for &child in &children {
+                // SAFETY: our own child; the record is a local.
+                unsafe {
+                    libc::kill(child, libc::SIGKILL);
+                    let mut news = std::mem::zeroed();
+                    let options = libc::WEXITED | libc::WNOWAIT;
+                    ensure!(libc::waitid(libc::P_PID, child as libc::id_t, &raw mut news, options) == 0);
+                }
+            }
+            // SAFETY: it fails, or the child ends at once.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // SAFETY: as above.
+                unsafe { libc::_exit(0) };
+            }
+            ensure!(child == -1 && crate::support::errno() == libc::EAGAIN, "a zombie counts until it was waited for");
             for child in children {
-                // SAFETY: our own child.
-                unsafe { libc::kill(child, libc::SIGKILL) };
                 same!(wait(child), End::Killed(libc::SIGKILL));
             }
         }
