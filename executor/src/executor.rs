@@ -27,6 +27,7 @@ use crate::{
     cpu::{Cpu, Demands},
     join::{JoinHandle, join_slot},
     machine::{Machine, TraceEvent},
+    run_queue,
     statistics::CpuStatistics,
     sync::MAX_CPUS,
     task::{self, Class, NewTask, Registry, SpawnError, TaskRef},
@@ -123,7 +124,10 @@ impl<M: Machine> Executor<M> {
     {
         let shared = self.0;
         let cpu = shared.machine.current_cpu();
-        let new = NewTask { name, class, cpu, affinity, virtual_runtime: shared.cpus[cpu].inbox.floor() };
+        let floor = shared.cpus[cpu].inbox.floor();
+        let virtual_runtime =
+            shared.cpus[cpu].current.with(|parent| run_queue::time_of_child(parent, floor)).unwrap_or(floor);
+        let new = NewTask { name, class, cpu, affinity, virtual_runtime };
         let (task, runnable) = task::spawn(shared, &new, future)?;
         before(&task);
         shared.task_count.fetch_add(1, Ordering::Relaxed);

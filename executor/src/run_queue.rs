@@ -22,7 +22,8 @@
 //!    virtual time by more than [`GRANULARITY`].
 //! 4. The user task that has had the least virtual time: time divided by weight. A task that has slept does not bring the
 //!    time it missed, but a small credit, so that it goes soon and nobody waits for it to catch up. If it is more than
-//!    [`INTERRUPTION`] behind the task that runs when it is woken, that one's slice is over; else it waits for the end.
+//!    [`INTERRUPTION`] behind the task that runs when it is woken, that one's slice is over; else it waits for the end. A task
+//!    that a user task has spawned begins [`SPAWN_DEBIT`] ahead of that.
 //!
 //! next: executor.rs. Exercise: which of these rules keeps a pair of tasks that wake each other from starving a third?
 
@@ -32,7 +33,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::{
     atomic::{AtomicU64, AtomicUsize, Ordering, foreign_step},
-    task::{ByTime, Class, Fifo, Runnable, Stack},
+    task::{ByTime, Class, Fifo, Runnable, Stack, TaskRef},
 };
 
 /// How many driver tasks may go before a waiting user task.
@@ -60,6 +61,9 @@ const REAL_TIME_PERIOD: u64 = 1_000_000_000;
 const REAL_TIME_SHARE: u64 = 950_000_000;
 /// How far behind the others a task may be in virtual time when it wakes, in nanoseconds.
 const SLEEPER_CREDIT: u64 = GRANULARITY / 2;
+/// How far ahead in virtual time, in nanoseconds, a task begins of the user task that has spawned it. Whoever spawns ever new tasks is so
+/// held to have used the time; without it, those would go before all who wait.
+const SPAWN_DEBIT: u64 = GRANULARITY / 2;
 /// How many wakes from elsewhere wait in a slot; the rest go to the overflow list.
 const INBOX_SLOTS: usize = 64;
 /// The most that one theft takes.
@@ -303,6 +307,18 @@ fn draw(state: &mut NonZeroU64) -> u64 {
     // Xorshift never reaches 0 from another number.
     *state = NonZeroU64::new(x).unwrap_or(NonZeroU64::MIN);
     x
+}
+
+/// With which virtual time a task begins that `parent` spawns, on a CPU with this floor.
+pub(crate) fn time_of_child(parent: &TaskRef, floor: u64) -> u64 {
+    match parent.class() {
+        Class::Driver | Class::RealTime { .. } => floor,
+        Class::User { .. } | Class::Batch { .. } => {
+            // Relaxed: only the CPU that polls the parent writes this, and that is the one that asks.
+            let own = parent.facts().virtual_runtime.load(Ordering::Relaxed);
+            own.max(floor).saturating_add(SPAWN_DEBIT)
+        }
+    }
 }
 
 /// Moves a task's virtual time from the scale of one CPU to that of another.

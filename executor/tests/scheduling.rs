@@ -2,6 +2,7 @@
 
 use std::{
     future::pending,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -109,6 +110,31 @@ fn cpu_time_is_shared_in_proportion_to_weight() {
         let fair = f64::from(weight) / 4495.0;
         assert!((share - fair).abs() < 0.01, "weight {weight}: had {share:.4} of the time, {fair:.4} is fair");
     }
+}
+
+/// Runs for half a millisecond, and spawns the next one like it, until `end`.
+fn link(bench: Bench, end: Instant) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        let executor = bench.executor();
+        executor.machine().turn_clock(Duration::from_micros(500));
+        if executor.now() < end {
+            executor.spawn(Class::NORMAL, "link", link(bench, end));
+        }
+    })
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "hundreds of tasks: too slow there")]
+fn ever_new_tasks_do_not_starve_one_that_waits() {
+    let bench = Bench::new();
+    let end = Instant::BOOT + Duration::from_millis(500);
+    let waits = hog(bench, 1024, end);
+    let chain = bench.executor().spawn(Class::NORMAL, "link", link(bench, end));
+    bench.settle();
+    assert!(chain.is_done());
+    let share = waits.run_time().as_secs_f64() / 0.5;
+    assert!(share > 0.5, "{share} of the time");
+    assert!(share < 0.9, "{share} of the time");
 }
 
 #[test]
