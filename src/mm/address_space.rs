@@ -31,17 +31,22 @@ use super::frames::FRAME_SIZE;
 use super::gate;
 use super::layout::Layout;
 use super::mapper::Mappers;
-use super::page_table::{Batch, OutOfMemory, PageTable, Resident};
+use super::page_table::{Batch, LEAF_SPAN, OutOfMemory, PageTable, Resident};
 use super::rank;
 use super::shootdown::SHOOTDOWN;
 use super::vma::{Backing, Vma, VmaFlags, VmaMap};
-use crate::arch::paging::{Rights, USER_END};
+use crate::arch::paging::{ENTRIES, Rights, USER_END};
 use crate::mm::MakeRoom;
 
 pub(super) use inner::{Flushing, Inner};
 pub(super) use limits::AtomicLimits;
 pub use limits::Limits;
 pub use request::{MapRequest, Placement, Source};
+
+/// How many leaf tables are emptied before others have their turn: up to 16 MiB.
+const LEAVES_AT_ONCE: usize = 8;
+/// The longest range that is unmapped at once in any case, in bytes.
+pub const UNMAPPED_AT_ONCE: usize = LEAVES_AT_ONCE * LEAF_SPAN;
 
 impl From<OutOfMemory> for Errno {
     fn from(_: OutOfMemory) -> Errno {
@@ -255,6 +260,28 @@ impl AddressSpace {
         })
     }
 
+    /// The same for a long range, a part at a time, so that it does not hold up the CPU.
+    ///
+    /// # Errors
+    ///
+    /// As [`AddressSpace::unmap`].
+    ///
+    /// # Cancel safety
+    ///
+    /// What is left stays mapped.
+    pub async fn unmap_in_parts(&self, address: usize, len: usize) -> Result<(), Errno> {
+        let mut rest = user_range(address, len)?;
+        loop {
+            let end = self.inner.lock().table.end_of_part(rest.clone(), LEAVES_AT_ONCE);
+            self.unmap(rest.start, end - rest.start)?;
+            rest.start = end;
+            if rest.is_empty() {
+                return Ok(());
+            }
+            executor::yield_now().await;
+        }
+    }
+
     /// Says where brk begins: behind the program's last page, and chance's gap.
     pub fn set_brk_start(&self, address: usize) {
         let address = address.next_multiple_of(FRAME_SIZE);
@@ -295,26 +322,18 @@ impl AddressSpace {
         wanted
     }
 
-    /// Frees all it maps, a part at a time, so that a large program's end does not hold up its CPU: for the reaper. Dropping does
-    /// the same at once.
+    /// Gives it up. If nobody else uses it, what it maps is freed a part at a time, so that a large program's end does not hold up its
+    /// CPU; dropping does the same at once.
     ///
     /// # Cancel safety
     ///
-    /// What is left is freed when the address space is dropped.
-    pub async fn clear(&self) {
-        const PART: usize = 1 << 30;
-        loop {
-            let rest = self.change_from_outside(|inner, batch| {
-                let first = inner.areas.at(inner.areas.locate(0)).map(Vma::range);
-                let range = first.map(|range| range.start..range.end.min(range.start.saturating_add(PART)))?;
-                inner.areas.reserve().ok()?;
-                inner.reserve_batch(range.clone(), batch).ok()?;
-                inner.unmap(range, batch);
-                Some(())
-            });
-            if rest.is_none() {
-                return;
-            }
+    /// What is left is freed with the address space.
+    pub async fn free(self: Arc<Self>) {
+        if Arc::strong_count(&self) > 1 || self.inner.lock().resident.total() <= LEAVES_AT_ONCE * ENTRIES {
+            return;
+        }
+        SHOOTDOWN.evict(self.root);
+        while self.inner.lock().table.free_part(LEAVES_AT_ONCE) {
             executor::yield_now().await;
         }
     }

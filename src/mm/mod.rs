@@ -51,7 +51,7 @@ pub use layout::Layout;
 pub use make_room::MakeRoom;
 pub use page_fault::{Access, Fault, Stop};
 pub use shared_memory::shared_memory;
-pub use user::{ActiveSpace, UserBuffer, UserPtr, UserSlice};
+pub use user::{ActiveSpace, PORTION, UserBuffer, UserPtr, UserSlice};
 pub use vma::{MappedFile, SpecialPages, VmaFlags, areas_at_most, set_areas_at_most};
 
 /// Takes over the machine's memory: frames first, then the heap works, then page tables for programs can be made. Called once,

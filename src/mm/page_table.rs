@@ -34,8 +34,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::frames::{FRAME_SIZE, Frame, Purpose};
 use super::shootdown::SHOOTDOWN;
 use crate::arch::paging::{self, ENTRIES, Entry, KERNEL_ROOT_INDEX, LEVELS, entry_span, index};
-use free::{Scope, free_below, free_tree};
-use raw::{count_entries, entry_at, leaf_at, set_entry_at, set_entry_count};
+use free::{Scope, free_below, free_some};
+use raw::{count_entries, entry_at, leaf_at, set_entry_at};
 use slot::{Leaf, are_empty, copy_slots, for_each_used};
 use spare::{allocate_root, allocate_table, free_root};
 
@@ -81,6 +81,11 @@ pub struct Resident {
 }
 
 impl Resident {
+    /// Pages of both kinds.
+    pub fn total(&self) -> usize {
+        self.anonymous + self.file
+    }
+
     /// Counts what `entry` maps.
     #[inline]
     pub fn add(&mut self, entry: Entry) {
@@ -217,6 +222,16 @@ impl PageTable {
         leaf_end(address)
     }
 
+    /// Where the first part of the range ends that has so many leaf tables.
+    pub fn end_of_part(&mut self, range: Range<usize>, mut leaves: usize) -> usize {
+        let mut address = range.start;
+        while address < range.end && leaves > 0 {
+            leaves -= usize::from(self.leaf(address).is_some());
+            address = self.skip(address);
+        }
+        address.min(range.end)
+    }
+
     /// Takes out whatever is mapped in the range; returns what it was.
     pub fn zap(&mut self, range: Range<usize>, batch: &mut Batch) -> Resident {
         let mut zapped = Resident::default();
@@ -320,6 +335,12 @@ impl PageTable {
         SHOOTDOWN.evict(self.root());
     }
 
+    /// Frees up to `leaves` leaf tables with what they map. False: nothing is mapped any more. For one that was deactivated.
+    pub fn free_part(&mut self, mut leaves: usize) -> bool {
+        // SAFETY: the root and all that hangs from its user half are this PageTable's, exclusively borrowed; no CPU uses it.
+        unsafe { !free_some(self.root.physical(), LEVELS - 1, KERNEL_ROOT_INDEX, &mut leaves) }
+    }
+
     /// Whether this CPU uses it.
     #[inline]
     pub fn is_active(&self) -> bool {
@@ -331,19 +352,9 @@ impl Drop for PageTable {
     /// Frees every table and every frame. No translation has to be flushed: the table is in no CPU's CR3 any more.
     fn drop(&mut self) {
         self.deactivate();
-        // Whoever unmapped everything before has left nothing to look for.
-        // SAFETY: the root and all that hangs from its user half are this PageTable's, and are not used again.
+        self.free_part(usize::MAX);
+        // SAFETY: nothing hangs from the user half any more, and the root is not used again.
         unsafe {
-            if count_entries(self.root.physical(), 0) > 0 {
-                for index in 0..KERNEL_ROOT_INDEX {
-                    let entry = entry_at(self.root.physical(), index);
-                    if entry.is_present() {
-                        set_entry_at(self.root.physical(), index, Entry::EMPTY);
-                        free_tree(entry.physical(), LEVELS - 2);
-                    }
-                }
-                set_entry_count(self.root.physical(), 0);
-            }
             free_root(self.root.share());
         }
     }

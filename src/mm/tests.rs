@@ -2,6 +2,8 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::pin::{Pin, pin};
+use core::task::{Context, Waker};
 use std::collections::BTreeMap;
 
 use abi::{Errno, general};
@@ -10,6 +12,7 @@ use executor::sync::SpinLock;
 use fs::inode::FileSystemStatus;
 use fs::{Attributes, Inode, InodeCore, Io, Kind};
 
+use super::address_space::UNMAPPED_AT_ONCE;
 use super::frames::faults;
 use super::*;
 
@@ -552,13 +555,21 @@ fn whichever_allocation_fails_everything_is_given_back() {
 }
 
 #[test]
-fn clearing_gives_everything_back_before_the_last_owner_goes() {
-    let space = new_space();
+fn a_large_address_space_is_freed_in_parts_and_unmapped_so_too() {
+    const PAGES: usize = UNMAPPED_AT_ONCE / PAGE + 700;
     let before = faults::balance();
-    anonymous(&space, ARENA, 3);
-    (0..3).for_each(|page| assert!(put(&space, ARENA + page * PAGE, 1)));
-    block_on(space.clear());
-    assert_eq!((space.usage().mapped, space.usage().resident.anonymous), (0, 0));
+    let space = new_space();
+    anonymous(&space, ARENA, 2 * PAGES);
+    (0..2 * PAGES).for_each(|page| assert!(put(&space, ARENA + page * PAGE, 1)));
+    let yields = |mut future: Pin<&mut dyn Future<Output = ()>>| {
+        let mut context = Context::from_waker(Waker::noop());
+        (0..).find(|_| future.as_mut().poll(&mut context).is_ready())
+    };
+    let unmap = async { assert_eq!(space.unmap_in_parts(ARENA, PAGES * PAGE).await, Ok(())) };
+    assert_eq!(yields(pin!(unmap)), Some(1));
+    assert_eq!(space.usage().resident.anonymous, PAGES);
+    assert!(!put(&space, ARENA + (PAGES - 1) * PAGE, 1));
+    assert_eq!(yields(pin!(space.free())), Some(1));
     assert_eq!(faults::balance(), before);
 }
 

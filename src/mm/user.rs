@@ -42,7 +42,7 @@ use crate::arch::paging::USER_END;
 use crate::arch::{copy, cpus_online};
 use crate::mm::MakeRoom;
 
-pub use buffer::UserBuffer;
+pub use buffer::{PORTION, UserBuffer};
 pub use pointer::{UserPtr, UserSlice};
 
 /// A copy has stopped before its end.
@@ -61,6 +61,8 @@ pub enum Obstacle {
     Refused,
     /// The page at this address must be waited for: [`AddressSpace::fault_in`].
     Missing(usize, Access),
+    /// So much is moved that others are to have their turn.
+    Turn,
 }
 
 /// The address space that user addresses mean on this CPU now. Taken per poll by [`AddressSpace::active`].

@@ -62,7 +62,7 @@ pub fn statm(subject: &Subject) -> Result<Vec<u8>> {
     match subject.view() {
         Ok(view) => {
             let usage = view.space.usage();
-            let resident = usage.resident.anonymous + usage.resident.file;
+            let resident = usage.resident.total();
             let (shared, data) = (usage.resident.file, usage.data + usage.stack);
             text.add(format_args!("{} {resident} {shared} {} 0 {data} 0\n", usage.mapped, usage.text))
         }

@@ -191,7 +191,7 @@ pub fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let signals = Signals::of(subject, process);
     let space = subject.view().ok().map(|view| view.space);
     let usage = space.as_ref().map_or(Usage::default(), |space| space.usage());
-    let resident = usage.resident.anonymous + usage.resident.file;
+    let resident = usage.resident.total();
     let image = process.image.lock().clone();
     let address = |address: usize| if may_look && space.is_some() { address } else { 0 };
     let heap = space.as_ref().map_or(0, |space| space.brk_start());
@@ -289,7 +289,7 @@ pub fn status(subject: &Subject) -> Result<Vec<u8>> {
 
 /// The lines about memory; `code` is the size of the program's own code in pages.
 fn memory(text: &mut Text, usage: Usage, code: usize) {
-    let resident = usage.resident.anonymous + usage.resident.file;
+    let resident = usage.resident.total();
     for (name, pages) in [
         ("VmPeak", usage.peak_mapped),
         ("VmSize", usage.mapped),

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use abi::{Errno, Result, general};
 use fs::OpenFile;
 
+use crate::mm::address_space::UNMAPPED_AT_ONCE;
 use crate::mm::{Access, Fault, MapRequest, MappedFile, Placement, Rights, Source, VmaFlags};
 use crate::process::RunningThread;
 use crate::process::fd_table::Fd;
@@ -111,11 +112,16 @@ fn file_source(file: &OpenFile, offset: u64, rights: Rights, shared: bool, area:
 }
 
 /// munmap(2). `EINVAL`: no length, a bad address. `ENOMEM`: too many areas.
-pub fn munmap(thread: &mut RunningThread, address: usize, len: usize) -> Result<usize> {
+pub async fn munmap(thread: &mut RunningThread, address: usize, len: usize) -> Result<usize> {
+    thread.space.unmap_in_parts(address, len).await.map(|()| 0)
+}
+
+/// munmap(2), if it is soon done.
+pub fn munmap_now(thread: &mut RunningThread, address: usize, len: usize) -> Option<Result<usize>> {
     if len == 0 || !address.is_multiple_of(PAGE) {
-        return Err(Errno::EINVAL);
+        return Some(Err(Errno::EINVAL));
     }
-    thread.space.unmap(address, len).map(|()| 0)
+    (len <= UNMAPPED_AT_ONCE).then(|| thread.space.unmap(address, len).map(|()| 0))
 }
 
 /// mprotect(2). `EINVAL`: a bad address or rights. `EACCES`: rights that the file was not opened with. `ENOMEM`: nothing mapped there.

@@ -178,7 +178,7 @@ table! {
     8 LSEEK: now [descriptor::lseek] (fd, offset, whence);
     9 MMAP: wait [memory::mmap] (address, len, protection, flags, fd, offset);
     10 MPROTECT: now [memory::mprotect] (address, len, protection);
-    11 MUNMAP: now [memory::munmap] (address, len);
+    11 MUNMAP: try [memory::munmap_now] or [memory::munmap] (address, len);
     12 BRK: wait [memory::brk] (address);
     13 RT_SIGACTION: try [signal::rt_sigaction_now] or [signal::rt_sigaction] (signal, new, old, size);
     14 RT_SIGPROCMASK: try [signal::rt_sigprocmask_now] or [signal::rt_sigprocmask] (how, new, old, size);

@@ -14,8 +14,8 @@ use abi::{Errno, Result, general};
 use fs::{OpenFile, OpenFlags, Sink, Source, Stop};
 
 use super::socket;
-use crate::mm::UserBuffer;
 use crate::mm::user::{UserPtr, UserSlice};
+use crate::mm::{PORTION, UserBuffer};
 use crate::net;
 use crate::process::fd_table::Fd;
 use crate::process::signal::Signal;
@@ -133,7 +133,10 @@ async fn transfer(
                 }
                 continue;
             }
-            Err(Stop::Fault) => bytes.resolve().await,
+            Err(Stop::Fault) => match bytes.resolve().await {
+                Ok(()) if thread.is_interrupted(Interruptible::ByKill) => Err(Errno::EINTR),
+                outcome => outcome,
+            },
             // What the page cache gives up makes room for what is read.
             Err(Stop::Miss(page)) => match file.ops.prepare(page).await {
                 Err(Errno::ENOMEM) => crate::mm::admit().await,
@@ -213,7 +216,10 @@ pub fn read_now(thread: &mut RunningThread, fd: Fd, address: usize, len: usize) 
         Ok(file) => file,
         Err(errno) => return Some(Err(errno)),
     };
-    let mut buffer = match UserBuffer::new(&thread.space, UserSlice::new(address, len.min(MOST))) {
+    if len > PORTION {
+        return None;
+    }
+    let mut buffer = match UserBuffer::new(&thread.space, UserSlice::new(address, len)) {
         Ok(buffer) => buffer,
         Err(errno) => return Some(Err(errno)),
     };

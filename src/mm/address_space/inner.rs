@@ -158,7 +158,7 @@ impl Inner {
     /// Makes room in `batch` for all that may be mapped in the range, and the tables that map it.
     #[inline]
     pub fn reserve_batch(&self, range: Range<usize>, batch: &mut Batch) -> Result<(), OutOfMemory> {
-        let (pages, resident) = (range.len() / FRAME_SIZE, self.resident.anonymous + self.resident.file);
+        let (pages, resident) = (range.len() / FRAME_SIZE, self.resident.total());
         // Each level has one table more than it has whole ones in the range, and the range may begin and end within one.
         let tables = (range.len() / LEAF_SPAN + 6 + range.len() / (LEAF_SPAN << 9)).min(self.table.tables());
         batch.reserve(pages.min(resident), tables)
@@ -213,7 +213,7 @@ impl Inner {
 
     /// Remembers the most memory there ever was. Called before it becomes less.
     pub fn note_peak(&mut self) {
-        self.peak_resident = self.peak_resident.max(self.resident.anonymous + self.resident.file);
+        self.peak_resident = self.peak_resident.max(self.resident.total());
     }
 }
 

@@ -1,4 +1,4 @@
-//! Freeing tables: those below which nothing is mapped any more, or a whole tree with all it maps.
+//! Freeing tables: those below which nothing is mapped any more, or all of them, a part at a time, with all they map.
 //!
 //! Next: `batch.rs`.
 
@@ -10,30 +10,42 @@ use super::spare::free_table;
 use super::{Batch, LEAF_SPAN};
 use crate::arch::paging::{ENTRIES, Entry, entry_span};
 
-/// Frees a table, the tables below it, and the frames they map.
+/// Frees up to `leaves` leaf tables below `table` with the frames they map, and the tables between that have no entry left then; counts
+/// `leaves` down. Returns whether the table maps nothing any more. It looks at the first `entries` entries: a root's user half.
 ///
 /// # Safety
 ///
-/// Nobody uses them any more.
-pub unsafe fn free_tree(table: u64, level: usize) {
-    if level == 0 {
-        // SAFETY: the caller's promise.
-        let leaf = unsafe { leaf_at(table) };
-        for_each_used(leaf, 0, LEAF_SPAN, &mut |_, slot| drop(slot.take()));
-    } else {
-        for index in 0..ENTRIES {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let entry = entry_at(table, index);
-                if entry.is_present() {
-                    set_entry_at(table, index, Entry::EMPTY);
-                    free_tree(entry.physical(), level - 1);
-                }
+/// The table is the caller's, and no CPU uses it.
+pub unsafe fn free_some(table: u64, level: usize, entries: usize, leaves: &mut usize) -> bool {
+    // SAFETY: the caller's promise, for this table and, as they hang from it alone, for all below it.
+    unsafe {
+        if count_entries(table, 0) == 0 {
+            return true;
+        }
+        for index in 0..entries {
+            let entry = entry_at(table, index);
+            if !entry.is_present() {
+                continue;
+            }
+            if *leaves == 0 {
+                return false;
+            }
+            let below = entry.physical();
+            if level == 1 {
+                for_each_used(leaf_at(below), 0, LEAF_SPAN, &mut |_, slot| drop(slot.take()));
+                *leaves -= 1;
+            } else if !free_some(below, level - 1, ENTRIES, leaves) {
+                return false;
+            }
+            set_entry_at(table, index, Entry::EMPTY);
+            free_table(below);
+            if count_entries(table, -1) == 0 {
+                return true;
             }
         }
+        debug_assert!(false, "a table's entries are counted");
+        true
     }
-    // SAFETY: the entry that led here is gone, and nothing is left in the table.
-    unsafe { free_table(table) };
 }
 
 /// Which tables are to be freed.

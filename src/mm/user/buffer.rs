@@ -22,8 +22,13 @@ pub struct UserBuffer<'a> {
     slices: &'a [UserSlice],
     next: usize,
     remaining: usize,
+    /// How much more may be moved before others have their turn.
+    portion: usize,
     obstacle: Option<Obstacle>,
 }
+
+/// How many bytes are moved before others have their turn: then a copy stops as if a page were missing. No message of a socket is longer.
+pub const PORTION: usize = 1 << 20;
 
 impl<'a> UserBuffer<'a> {
     /// One stretch.
@@ -34,7 +39,8 @@ impl<'a> UserBuffer<'a> {
     #[inline]
     pub fn new(space: &'a AddressSpace, slice: UserSlice) -> Result<UserBuffer<'a>, Errno> {
         let current = slice.checked()?;
-        Ok(UserBuffer { space, current, used: 0, slices: &[], next: 0, remaining: current.len, obstacle: None })
+        let remaining = current.len;
+        Ok(UserBuffer { space, current, used: 0, slices: &[], next: 0, remaining, portion: PORTION, obstacle: None })
     }
 
     /// Several stretches, one after the other.
@@ -48,7 +54,8 @@ impl<'a> UserBuffer<'a> {
             let total = remaining.checked_add(slice.checked()?.len);
             remaining = total.filter(|total| isize::try_from(*total).is_ok()).ok_or(Errno::EINVAL)?;
         }
-        Ok(UserBuffer { space, current: UserSlice::default(), used: 0, slices, next: 0, remaining, obstacle: None })
+        let current = UserSlice::default();
+        Ok(UserBuffer { space, current, used: 0, slices, next: 0, remaining, portion: PORTION, obstacle: None })
     }
 
     /// How many more bytes there are.
@@ -82,7 +89,10 @@ impl<'a> UserBuffer<'a> {
     /// Nothing is lost.
     pub async fn resolve(&mut self) -> Result<(), Errno> {
         match self.obstacle.take() {
-            Some(obstacle) => self.space.resolve(obstacle).await,
+            Some(obstacle) => {
+                self.portion = PORTION;
+                self.space.resolve(obstacle).await
+            }
             None => Ok(()),
         }
     }
@@ -96,7 +106,8 @@ impl<'a> UserBuffer<'a> {
         copy: impl Fn(ActiveSpace<'_>, usize, usize, usize) -> Result<(), Stopped>,
     ) -> usize {
         self.obstacle = None;
-        let len = len.min(self.remaining);
+        let wanted = len.min(self.remaining);
+        let len = wanted.min(self.portion);
         let space = self.space.active();
         let mut done = 0;
         while done < len {
@@ -115,8 +126,13 @@ impl<'a> UserBuffer<'a> {
             done += copied;
             if let Err(stopped) = result {
                 self.obstacle = Some(stopped.why);
-                break;
+                self.portion -= done;
+                return done;
             }
+        }
+        self.portion -= done;
+        if done == len && len < wanted {
+            self.obstacle = Some(Obstacle::Turn);
         }
         done
     }

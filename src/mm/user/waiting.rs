@@ -26,6 +26,10 @@ impl AddressSpace {
     pub async fn resolve(&self, obstacle: Obstacle) -> Result<(), Errno> {
         match obstacle {
             Obstacle::Refused => Err(Errno::EFAULT),
+            Obstacle::Turn => {
+                executor::yield_now().await;
+                Ok(())
+            }
             // The copy has tried all that needs no waiting. What waits is in a box: it is rare, and every call that copies would
             // have to have room for it.
             Obstacle::Missing(address, access) => {

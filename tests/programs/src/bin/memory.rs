@@ -1,6 +1,7 @@
 //! What programs rely on of their memory: mmap and its kin, copy-on-write, faults and the signals they become.
 //!
-//! Each case is a function; the program runs them all, says which have failed, and exits with their number. It passes on Linux.
+//! Each case is a function; the program runs them all, says which have failed, and exits with their number. It passes on Linux. With `much`
+//! as its argument it does one thing instead.
 #![allow(unsafe_code, reason = "a program that tries raw mappings has no safe form")]
 
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -347,6 +348,23 @@ const CASES: &[Case] = &[
     ("maps shows what is mapped", maps_shows_what_is_mapped),
 ];
 
+/// Fills a hundred mebibytes with one call and gives them back with another, then shows what Rouse says of its tasks.
+fn move_much() -> std::io::Result<()> {
+    const PAGES: usize = (100 << 20) / PAGE;
+    let at = anonymous(PAGES);
+    let zeros = std::fs::File::open("/dev/zero")?;
+    // SAFETY: the memory is ours, and as long as that.
+    let len = unsafe { libc::read(zeros.as_raw_fd(), at.cast(), PAGES * PAGE) };
+    if len != (PAGES * PAGE) as isize || !unmap(at, PAGES) {
+        return Err(std::io::Error::other(format!("read {len} bytes")));
+    }
+    print!("{}", std::fs::read_to_string("/proc/rouse/tasks")?);
+    Ok(())
+}
+
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("much") {
+        return move_much().expect("it can be moved");
+    }
     std::process::exit(test_programs::run(CASES));
 }
