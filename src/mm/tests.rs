@@ -557,6 +557,7 @@ fn whichever_allocation_fails_everything_is_given_back() {
 #[test]
 fn a_large_address_space_is_freed_in_parts_and_unmapped_so_too() {
     const PAGES: usize = UNMAPPED_AT_ONCE / PAGE + 700;
+    init_on_host();
     let before = faults::balance();
     let space = new_space();
     anonymous(&space, ARENA, 2 * PAGES);
