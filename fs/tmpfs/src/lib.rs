@@ -15,7 +15,7 @@ extern crate alloc;
 pub mod initramfs;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, btree_map};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -29,6 +29,8 @@ use fs::{
     Attributes, DirectoryEntry, Errno, FileSystem, Inode, InodeCore, Io, Kind, Metadata, NewNode, PAGE_SIZE,
     PageSource, Result, environment,
 };
+use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 
 /// What `statfs` calls a tmpfs.
 const MAGIC: u64 = 0x0102_1994;
@@ -174,7 +176,7 @@ enum Content {
 /// The entries of a folder.
 #[derive(Default)]
 struct Entries {
-    positions: BTreeMap<Arc<[u8]>, u64>,
+    positions: HashMap<Arc<[u8]>, u64>,
     entries: BTreeMap<u64, (Arc<[u8]>, Arc<Node>)>,
     last_position: u64,
 }
@@ -184,16 +186,26 @@ impl Entries {
         Some(&self.entries.get(self.positions.get(name)?)?.1)
     }
 
-    fn add(&mut self, name: &[u8], node: Arc<Node>) {
+    fn add(&mut self, name: &[u8], node: Arc<Node>) -> Result<()> {
+        if self.positions.contains_key(name) {
+            return Err(Errno::EEXIST);
+        }
+        // The table is one piece of memory, of any size.
+        self.positions.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         let name: Arc<[u8]> = name.into();
         self.last_position += 1;
         self.positions.insert(name.clone(), self.last_position);
         self.entries.insert(self.last_position, (name, node));
+        Ok(())
     }
 
-    fn remove(&mut self, name: &[u8]) -> Option<Arc<Node>> {
-        let position = self.positions.remove(name)?;
-        self.entries.remove(&position).map(|(_, node)| node)
+    /// Takes an entry out, if its node is one that the caller wants.
+    fn remove(&mut self, name: &[u8], is_wanted: impl FnOnce(&Node) -> Result<()>) -> Result<Arc<Node>> {
+        let EntryRef::Occupied(place) = self.positions.entry_ref(name) else { return Err(Errno::ENOENT) };
+        let btree_map::Entry::Occupied(entry) = self.entries.entry(*place.get()) else { return Err(Errno::ENOENT) };
+        is_wanted(&entry.get().1)?;
+        place.remove();
+        Ok(entry.remove().1)
     }
 
     fn replace(&mut self, name: &[u8], node: Arc<Node>) -> Option<Arc<Node>> {
@@ -238,22 +250,13 @@ impl Node {
 
     fn add(&self, name: &[u8], node: Arc<Node>) -> Result<()> {
         let folders = i64::from(node.is_folder());
-        self.with_entries(|entries| match entries.get(name) {
-            Some(_) => Err(Errno::EEXIST),
-            None => {
-                entries.add(name, node);
-                Ok(())
-            }
-        })?;
+        self.with_entries(|entries| entries.add(name, node))?;
         self.note_change(1, folders);
         Ok(())
     }
 
     fn take(&self, name: &[u8], is_wanted: impl FnOnce(&Node) -> Result<()>) -> Result<()> {
-        let node = self.with_entries(|entries| {
-            is_wanted(entries.get(name).ok_or(Errno::ENOENT)?)?;
-            entries.remove(name).ok_or(Errno::ENOENT)
-        })?;
+        let node = self.with_entries(|entries| entries.remove(name, is_wanted))?;
         self.note_change(-1, -i64::from(node.is_folder()));
         node.note_unlinked();
         Ok(())
@@ -283,7 +286,7 @@ impl Node {
                     }
                     new_parent.take(new_name, |_| Ok(()))?;
                 }
-                self.with_entries(|entries| Ok(entries.remove(name)))?;
+                self.with_entries(|entries| entries.remove(name, |_| Ok(())))?;
                 self.note_change(-1, -i64::from(node.is_folder()));
                 new_parent.add(new_name, node.clone())?;
             }
