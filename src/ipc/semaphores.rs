@@ -304,6 +304,7 @@ impl Set {
                 adjustments.each[range.clone()].fill(0);
             }
             state.changed = now();
+            state.settle();
             Ok(())
         })
     }
@@ -349,6 +350,7 @@ impl Set {
         self.change(|state| match state.values.attempt(operations, operator) {
             Attempt::Done => {
                 state.operated = now();
+                state.settle();
                 Ok(true)
             }
             Attempt::Blocked(_) => Ok(false),
@@ -378,6 +380,7 @@ impl Set {
         let is_done = self.change(|state| match state.values.attempt(pending.operations.as_slice(), operator) {
             Attempt::Done => {
                 state.operated = now();
+                state.settle();
                 Ok(true)
             }
             Attempt::Blocked(blocked) => {
@@ -442,11 +445,12 @@ impl Set {
                 }
             }
             state.operated = now();
+            state.settle();
             Ok(())
         });
     }
 
-    /// Changes the set, does what others have waited for, and wakes them.
+    /// Changes the set, and wakes those whose waiting that has settled.
     #[inline]
     fn change<T>(&self, change: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let (result, has_settled) = {
@@ -455,9 +459,6 @@ impl Set {
                 return Err(Errno::EIDRM);
             }
             let result = change(&mut state);
-            if !state.line.is_empty() {
-                state.settle();
-            }
             (result, !state.settled.is_empty())
         };
         if has_settled {
@@ -484,8 +485,15 @@ impl Set {
 }
 
 impl State {
-    /// Does what those in the line can have now, from its front, until nobody can have anything.
+    /// After a change of values: does what those in the line can have now, from its front, until nobody can have anything.
+    #[inline]
     fn settle(&mut self) {
+        if !self.line.is_empty() {
+            self.settle_line();
+        }
+    }
+
+    fn settle_line(&mut self) {
         let mut has_changed = true;
         while has_changed {
             has_changed = false;
