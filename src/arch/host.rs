@@ -207,6 +207,26 @@ pub mod copy {
         })
     }
 
+    /// Reads `len` bytes of user memory; says whether all could be read.
+    ///
+    /// # Safety
+    ///
+    /// As of [`from_user`].
+    pub unsafe fn value_from_user(into: *mut u8, from: usize, len: usize) -> bool {
+        // SAFETY: as the caller vouches.
+        unsafe { from_user(into, from, len) == 0 }
+    }
+
+    /// Writes `len` bytes to user memory; says whether all could be written.
+    ///
+    /// # Safety
+    ///
+    /// As of [`to_user`].
+    pub unsafe fn value_to_user(to: usize, from: *const u8, len: usize) -> bool {
+        // SAFETY: as the caller vouches.
+        unsafe { to_user(to, from, len) == 0 }
+    }
+
     /// Sets `len` bytes of user memory to zero; returns how many were not.
     pub fn zero_user(destination: usize, len: usize) -> usize {
         super::each_page(destination, len, true, |page, _, part| {

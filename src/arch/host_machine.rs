@@ -277,9 +277,14 @@ impl VectorState {
         Ok(frame)
     }
 
-    /// The same, part by part with the place of each.
-    pub fn frame_parts(&self, mut put: impl FnMut(usize, &[u8]) -> bool) -> bool {
-        self.to_signal_frame().is_ok_and(|frame| put(0, &frame))
+    /// Never: no CPU holds them.
+    pub fn store_in_frame(&self, _to: usize) -> bool {
+        false
+    }
+
+    /// Never: no CPU holds them.
+    pub fn load_from_frame(&mut self, _from: usize) -> bool {
+        false
     }
 
     /// Takes registers back from a signal frame, as on the bare machine.

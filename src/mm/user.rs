@@ -1,7 +1,7 @@
 //! The only door to user memory.
 //!
 //! A user pointer is an allegation: [`UserPtr`] and [`UserSlice`] say what a program claims, and nothing about whether it is so. It
-//! shows when one copies, and copying needs an [`ActiveSpace`]: the proof that this CPU's page table is that program's.
+//! shows when one copies, and copying needs an [`ActiveSpace`], which sees to it that this CPU's page table is that program's.
 //! It is not `Send`, so it cannot be kept across an await, after which the CPU may have turned to another program.
 //!
 //! A copy runs until it is done or meets a page that is not there. What can be had without waiting is had at once
@@ -39,7 +39,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::address_space::AddressSpace;
 use super::page_fault::{Access, Fault, Stop};
 use crate::arch::paging::USER_END;
-use crate::arch::{copy, cpus_online};
+use crate::arch::{VectorState, copy, cpus_online};
 use crate::mm::MakeRoom;
 
 pub use buffer::{PORTION, UserBuffer};
@@ -67,7 +67,7 @@ pub enum Obstacle {
 
 /// The address space that user addresses mean on this CPU now. Taken per poll by [`AddressSpace::active`].
 ///
-/// Each copy makes sure that it still is: within one poll, a system call may look into another program's memory.
+/// Each copy makes sure that it is: within one poll, a system call may look into another program's memory.
 #[derive(Clone, Copy)]
 pub struct ActiveSpace<'a> {
     space: &'a AddressSpace,
@@ -75,10 +75,9 @@ pub struct ActiveSpace<'a> {
 }
 
 impl AddressSpace {
-    /// Makes it the active one, if it is not, and proves it.
+    /// User memory as this address space has it.
     #[inline]
     pub fn active(&self) -> ActiveSpace<'_> {
-        self.activate();
         ActiveSpace { space: self, stays_here: PhantomData }
     }
 }
@@ -89,11 +88,16 @@ impl ActiveSpace<'_> {
     /// # Errors
     ///
     /// [`Stopped`].
-    #[inline]
+    #[inline(always)] // a call would cost as much as the copy
     pub fn read<T: FromBytes>(&self, from: UserPtr<T>) -> Result<T, Stopped> {
         let mut value = MaybeUninit::<T>::uninit();
+        let (into, len) = (value.as_mut_ptr().cast(), size_of::<T>());
+        self.space.activate();
         // SAFETY: `value` has room for the size of a T.
-        unsafe { self.copy_in(value.as_mut_ptr().cast(), from.address(), size_of::<T>())? };
+        if !unsafe { copy::value_from_user(into, from.address(), len) } {
+            // SAFETY: as above.
+            unsafe { self.copy_in_anew(into, from.address(), len)? };
+        }
         // SAFETY: every byte was written, and any bytes are a T (FromBytes).
         Ok(unsafe { value.assume_init() })
     }
@@ -103,9 +107,29 @@ impl ActiveSpace<'_> {
     /// # Errors
     ///
     /// [`Stopped`].
-    #[inline]
+    #[inline(always)] // a call would cost as much as the copy
     pub fn write<T: IntoBytes + Immutable>(&self, to: UserPtr<T>, value: &T) -> Result<(), Stopped> {
-        self.write_bytes(to.address(), value.as_bytes())
+        self.space.activate();
+        // SAFETY: `value` can be read for the size of a T.
+        let is_written = unsafe { copy::value_to_user(to.address(), value.as_bytes().as_ptr(), size_of::<T>()) };
+        if is_written { Ok(()) } else { self.write_anew(to.address(), value.as_bytes()) }
+    }
+
+    /// Reads a value that could not be read as a whole: byte by byte, and with what must be brought in.
+    ///
+    /// # Safety
+    ///
+    /// `into` is good for writing `len` bytes.
+    #[cold]
+    unsafe fn copy_in_anew(&self, into: *mut u8, from: usize, len: usize) -> Result<(), Stopped> {
+        // SAFETY: as the caller vouches.
+        unsafe { self.copy_in(into, from, len) }
+    }
+
+    /// The same for writing.
+    #[cold]
+    fn write_anew(&self, to: usize, bytes: &[u8]) -> Result<(), Stopped> {
+        self.write_bytes(to, bytes)
     }
 
     /// Reads as many bytes as `into` holds.
@@ -162,7 +186,20 @@ impl ActiveSpace<'_> {
     ///
     /// [`Stopped`].
     pub fn zero(&self, to: usize, len: usize) -> Result<(), Stopped> {
-        self.repeat(to, len, Access::Write, |done| copy::zero_user(to + done, len - done))
+        self.repeat(to, len, Access::Write, move |done| copy::zero_user(to + done, len - done))
+    }
+
+    /// Writes vector registers to user memory as a signal frame holds them, if this CPU holds them and the memory is there; says whether.
+    pub fn store_vector(&self, to: usize, vector: &VectorState) -> bool {
+        self.space.activate();
+        vector.store_in_frame(to)
+    }
+
+    /// Takes vector registers back from a signal frame, if this CPU holds them and the frame is there and as the kernel left it; says
+    /// whether.
+    pub fn load_vector(&self, from: usize, vector: &mut VectorState) -> bool {
+        self.space.activate();
+        vector.load_from_frame(from)
     }
 
     /// Appends a string that a NUL ends, without the NUL, to `string`, which holds what earlier attempts have read of it.
@@ -226,7 +263,9 @@ impl ActiveSpace<'_> {
     #[inline]
     unsafe fn copy_in(&self, into: *mut u8, from: usize, len: usize) -> Result<(), Stopped> {
         // SAFETY: `done` is at most `len`, so the rest lies within what the caller vouches for.
-        self.repeat(from, len, Access::Read, |done| unsafe { copy::from_user(into.add(done), from + done, len - done) })
+        self.repeat(from, len, Access::Read, move |done| unsafe {
+            copy::from_user(into.add(done), from + done, len - done)
+        })
     }
 
     /// # Safety
@@ -235,7 +274,7 @@ impl ActiveSpace<'_> {
     #[inline]
     unsafe fn copy_out(&self, to: usize, from: *const u8, len: usize) -> Result<(), Stopped> {
         // SAFETY: `done` is at most `len`, so the rest lies within what the caller vouches for.
-        self.repeat(to, len, Access::Write, |done| unsafe { copy::to_user(to + done, from.add(done), len - done) })
+        self.repeat(to, len, Access::Write, move |done| unsafe { copy::to_user(to + done, from.add(done), len - done) })
     }
 
     /// Copies until all is done or a page must be waited for. `attempt` tries from `done` on, and returns how much is left.

@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result, general};
+use zerocopy::IntoBytes;
 
 use super::process::ExitStatus;
 use super::send::{self, ChildNews};
@@ -24,16 +25,19 @@ use super::signal::{Action, DefaultAction, Origin, Signal, SignalInfo, SignalSet
 use super::table;
 use super::thread::{Life, RunningThread, attention};
 use super::wait_event::Interruptible;
-use crate::arch::signal_frame::{FaultRecord, FrameContent, SignalFrame};
+use crate::arch::signal_frame::{FaultRecord, FrameContent, FrameContext, FrameImage, SignalFrame};
 use crate::arch::{Exception, PageFault, VectorState, vector_layout};
-use crate::mm::{Access, Fault, MakeRoom, try_box};
+use crate::mm::user::UserPtr;
+use crate::mm::{Access, Fault, MakeRoom};
 use crate::syscall::numbers;
 
-/// A frame for a handler, on a stack that must be waited for.
-struct UnwrittenFrame {
+/// Where a handler's frame goes.
+struct FramePlace {
     frame: SignalFrame,
-    bytes: [u8; SignalFrame::SIZE],
+    /// It begins the alternative stack.
     uses_alternate: bool,
+    /// The interrupted function is on that already.
+    on_alternate: bool,
 }
 
 /// The alternative signal stack.
@@ -102,7 +106,10 @@ impl RunningThread {
                 }
                 Verdict::Handle(info, action) => {
                     self.restart_or_interrupt(Some(&action));
-                    self.run_handler(&info, &action).await;
+                    if !self.run_handler_now(&info, &action) {
+                        // Rare, and large: not a part of every thread.
+                        Box::pin(self.run_handler(info, action)).await;
+                    }
                 }
             }
         }
@@ -115,7 +122,14 @@ impl RunningThread {
 
     /// Takes signals until one asks for something to be done.
     fn next_verdict(&self) -> Verdict {
-        let waiting = self.process.pending().union(self.signals.lock().pending.set());
+        let (own, blocked) = {
+            let own = self.signals.lock();
+            (own.pending.set(), own.blocked)
+        };
+        let waiting = self.process.pending().union(own);
+        if waiting.without(blocked).is_empty() {
+            return Verdict::Nothing;
+        }
         let may_stop = !waiting.intersection(SignalSet::STOPPING).is_empty();
         let is_orphaned = may_stop && table::with(|table| table.is_orphaned(self.process.group(), None));
         let threads = self.process.threads.lock();
@@ -176,29 +190,32 @@ impl RunningThread {
         }
     }
 
-    async fn run_handler(&mut self, info: &SignalInfo, action: &Action) {
-        if action.has(general::SA_RESETHAND) {
-            self.process.handlers().set(info.signal, Action::default());
-        }
+    /// Has a handler run, if that needs no waiting; says whether.
+    fn run_handler_now(&mut self, info: &SignalInfo, action: &Action) -> bool {
         // The handler interrupts a restartable sequence, which must not go on behind it.
+        if !self.tell_rseq_now() {
+            return false;
+        }
+        let blocked = self.blocked();
+        let Ok(place) = self.place_frame(action) else { return false };
+        let image = self.frame_image(&place, info, action, self.saved_mask.unwrap_or(blocked));
+        if !self.write_frame_now(&place.frame, &image) {
+            return false;
+        }
+        self.begin_handler(&place, info, action, blocked);
+        true
+    }
+
+    /// Has a handler run, on a stack that must be waited for perhaps.
+    async fn run_handler(&mut self, info: SignalInfo, action: Action) {
         self.update_rseq(Some(info.signal)).await;
-        let blocked = self.signals.lock().blocked;
-        let old_mask = self.saved_mask.take().unwrap_or(blocked);
-        let pushed = match self.push_frame_now(info, action, old_mask) {
-            // Rare, and large: not a part of every thread.
-            Ok(Some(frame)) => self.push_later(frame, info, action).await,
-            outcome => outcome.map(|_| ()),
-        };
-        match pushed {
-            Ok(()) => {
-                let mut mask = blocked.union(action.mask);
-                if !action.has(general::SA_NODEFER) {
-                    mask.insert(info.signal);
-                }
-                self.set_blocked(mask);
-            }
+        let blocked = self.blocked();
+        match self.push_frame(&info, &action, self.saved_mask.unwrap_or(blocked)).await {
+            Ok(place) => self.begin_handler(&place, &info, &action, blocked),
             // There is no room on the stack: the program cannot be told but by ending it, unless it handles SIGSEGV elsewhere.
             Err(_) => {
+                self.saved_mask = None;
+                self.reset_if_wanted(info.signal, &action);
                 if info.signal == Signal::SIGSEGV {
                     self.process.handlers().set(Signal::SIGSEGV, Action::default());
                 }
@@ -207,13 +224,8 @@ impl RunningThread {
         }
     }
 
-    /// Has the handler run; returns the frame that it needs if that could not be written without waiting.
-    fn push_frame_now(
-        &mut self,
-        info: &SignalInfo,
-        action: &Action,
-        old_mask: SignalSet,
-    ) -> Result<Option<Box<UnwrittenFrame>>> {
+    /// Finds the place for a handler's frame. `EFAULT`: there is no room.
+    fn place_frame(&self, action: &Action) -> Result<FramePlace> {
         let on_alternate = self.alternate_stack.contains(self.context.rsp as usize);
         let uses_alternate =
             action.has(general::SA_ONSTACK) && self.alternate_stack.flags & general::SS_DISABLE == 0 && !on_alternate;
@@ -226,113 +238,91 @@ impl RunningThread {
         if (uses_alternate || on_alternate) && frame.address < self.alternate_stack.base {
             return Err(Errno::EFAULT);
         }
+        Ok(FramePlace { frame, uses_alternate, on_alternate })
+    }
+
+    #[inline]
+    fn frame_image(&self, place: &FramePlace, info: &SignalInfo, action: &Action, old_mask: SignalSet) -> FrameImage {
         let mut stack_flags = self.alternate_stack.flags;
-        if on_alternate {
+        if place.on_alternate {
             stack_flags |= general::SS_ONSTACK;
         }
-        let content = FrameContent {
+        place.frame.encode(&FrameContent {
             context: &self.context,
             fault: self.last_fault,
             restorer: action.restorer,
             mask: old_mask.0,
             alternate_stack: (self.alternate_stack.base, stack_flags, self.alternate_stack.size),
             information: info.to_bytes(),
-        };
-        let bytes = frame.encode(&content);
-        if !self.write_frame_now(&frame, &bytes) {
-            return try_box(UnwrittenFrame { frame, bytes, uses_alternate }).map(Some);
-        }
-        self.enter_handler(&frame, uses_alternate, info, action);
-        Ok(None)
+        })
     }
 
-    fn enter_handler(&mut self, frame: &SignalFrame, uses_alternate: bool, info: &SignalInfo, action: &Action) {
-        if uses_alternate && self.alternate_stack.flags & general::SS_AUTODISARM != 0 {
+    /// Its frame is written: lets the handler begin.
+    fn begin_handler(&mut self, place: &FramePlace, info: &SignalInfo, action: &Action, blocked: SignalSet) {
+        if place.uses_alternate && self.alternate_stack.flags & general::SS_AUTODISARM != 0 {
             self.alternate_stack = AlternateStack::NONE;
         }
-        frame.enter_handler(&mut self.context, info.signal.number(), action.handler);
+        place.frame.enter_handler(&mut self.context, info.signal.number(), action.handler);
+        self.saved_mask = None;
+        self.reset_if_wanted(info.signal, action);
+        let mut mask = blocked.union(action.mask);
+        if !action.has(general::SA_NODEFER) {
+            mask.insert(info.signal);
+        }
+        self.set_blocked(mask);
     }
 
-    async fn push_later(&mut self, unwritten: Box<UnwrittenFrame>, info: &SignalInfo, action: &Action) -> Result<()> {
-        let UnwrittenFrame { frame, bytes, uses_alternate } = &*unwritten;
+    fn reset_if_wanted(&self, signal: Signal, action: &Action) {
+        if action.has(general::SA_RESETHAND) {
+            self.process.handlers().set(signal, Action::default());
+        }
+    }
+
+    /// Writes a frame, once its stack is there.
+    async fn push_frame(&mut self, info: &SignalInfo, action: &Action, old_mask: SignalSet) -> Result<FramePlace> {
+        let place = self.place_frame(action)?;
+        let image = self.frame_image(&place, info, action, old_mask);
         let vector = self.vector_frame()?;
-        self.space.write_user_bytes(frame.address, bytes).await?;
-        self.space.write_user_bytes(frame.vector_address, &vector).await?;
-        self.enter_handler(frame, *uses_alternate, info, action);
-        Ok(())
+        self.space.write_user(UserPtr::new(place.frame.address), &image).await?;
+        self.space.write_user_bytes(place.frame.vector_address, &vector).await?;
+        Ok(place)
     }
 
     /// Writes a frame if the stack it goes to is there: no memory is needed then.
-    fn write_frame_now(&self, frame: &SignalFrame, bytes: &[u8]) -> bool {
+    fn write_frame_now(&self, frame: &SignalFrame, image: &FrameImage) -> bool {
         let space = self.space.active();
-        let mut vector = self.vector.lock();
-        vector.save();
-        space.write_bytes(frame.address, bytes).is_ok()
-            && vector.frame_parts(|offset, part| space.write_bytes(frame.vector_address + offset, part).is_ok())
+        space.write(UserPtr::new(frame.address), image).is_ok()
+            && space.store_vector(frame.vector_address, &self.vector.lock())
     }
 
-    /// [`return_from_handler`](Self::return_from_handler), if the frame is there, and of a usual size.
+    /// [`return_from_handler`](Self::return_from_handler), if the frame is there, and as the kernel wrote it.
     pub fn return_from_handler_now(&mut self) -> Option<usize> {
         let space = self.space.active();
         let frame = SignalFrame::of_return(&self.context);
-        let mut bytes = [0; SignalFrame::SIZE];
-        space.read_bytes(frame.address, &mut bytes).ok()?;
-        let mut context = self.context;
-        let (mask, vector_address, stack) = frame.decode(&bytes, &mut context);
-        if vector_address == 0 {
+        let mut image = FrameContext::default();
+        space.read_bytes(frame.context_address(), image.as_mut_bytes()).ok()?;
+        if image.vector_address() == 0 || !space.load_vector(image.vector_address(), &mut self.vector.lock()) {
             return None;
         }
-        self.restore_vector_now(vector_address)?;
-        self.context = context;
-        self.come_back(mask, stack);
+        self.come_back(&image);
         Some(self.context.general.rax as usize)
     }
 
-    /// Takes vector registers back from a frame, if it is there and of a usual size.
-    fn restore_vector_now(&self, address: usize) -> Option<()> {
-        let space = self.space.active();
-        let mut legacy = [0; vector_layout::LEGACY_SIZE];
-        space.read_bytes(address, &mut legacy).ok()?;
-        let len = vector_layout::frame_len(&legacy);
-        if len > legacy.len() {
-            return self.restore_long_vector_now(address, len);
-        }
-        let mut vector = self.vector.lock();
-        vector.load(&legacy).ok()?;
-        vector.restore();
-        Some(())
-    }
-
-    /// The same with more than SSE; apart, so that who has no more need not clear the room for it.
-    #[inline(never)]
-    fn restore_long_vector_now(&self, address: usize, len: usize) -> Option<()> {
-        /// Room for AVX.
-        const USUAL: usize = 1024;
-        let mut area = [0; USUAL];
-        let area = area.get_mut(..len)?;
-        self.space.active().read_bytes(address, area).ok()?;
-        let mut vector = self.vector.lock();
-        vector.load(area).ok()?;
-        vector.restore();
-        Some(())
-    }
-
-    /// What a handler's end brings back beside registers.
-    fn come_back(&mut self, mask: u64, (base, flags, size): (usize, u32, usize)) {
-        self.set_blocked(SignalSet(mask));
+    /// What a handler's end brings back beside vector registers.
+    fn come_back(&mut self, image: &FrameContext) {
+        image.restore(&mut self.context);
+        self.set_blocked(SignalSet(image.mask()));
+        let (base, flags, size) = image.alternate_stack();
         self.alternate_stack = AlternateStack { base, size, flags: flags & !general::SS_ONSTACK };
     }
 
     /// rt_sigreturn(2): goes back to where a handler interrupted the program. A frame that cannot be read is a SIGSEGV.
     pub async fn return_from_handler(&mut self) -> Result<usize> {
         let frame = SignalFrame::of_return(&self.context);
-        let mut bytes = [0; SignalFrame::SIZE];
-        let restored = self.space.read_user_bytes(frame.address, &mut bytes).await;
-        let restored = match restored {
-            Ok(()) => {
-                let (mask, vector_address, stack) = frame.decode(&bytes, &mut self.context);
-                self.come_back(mask, stack);
-                self.restore_vector_frame(vector_address).await
+        let restored = match self.get(UserPtr::new(frame.context_address())).await {
+            Ok(image) => {
+                self.come_back(&image);
+                self.restore_vector_frame(image.vector_address()).await
             }
             Err(errno) => Err(errno),
         };
@@ -370,13 +360,21 @@ impl RunningThread {
     /// user mode.
     pub fn set_blocked(&self, mask: SignalSet) {
         let mask = mask.without(SignalSet::UNBLOCKABLE);
-        let old = core::mem::replace(&mut self.signals.lock().blocked, mask);
-        let refused = mask.without(old);
-        if !self.process.pending().intersection(refused).is_empty() {
+        // Under both locks, so that a sender finds the new mask or is found here.
+        let shared = self.process.signals.lock();
+        let mut own = self.signals.lock();
+        let old = core::mem::replace(&mut own.blocked, mask);
+        let (for_all, for_me) = (shared.pending.set(), own.pending.set());
+        drop(own);
+        drop(shared);
+        if for_all.union(for_me).is_empty() {
+            return;
+        }
+        if !for_all.intersection(mask.without(old)).is_empty() {
             let threads = self.process.threads.lock();
             send::redirect(&self.process.signals.lock(), &threads);
         }
-        if self.has_signal() {
+        if !for_all.union(for_me).without(mask).is_empty() {
             self.attention.fetch_or(attention::SIGNAL, Ordering::AcqRel);
         }
     }

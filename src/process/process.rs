@@ -265,9 +265,12 @@ impl Process {
     /// `ENOMEM`: what it does was shared with its parent until now, and there is no memory for a copy.
     #[inline]
     pub fn exchange_action(&self, signal: Signal, action: &mut Action) -> Result<()> {
-        if self.handlers.lock().exchange_own(signal, action) {
-            return Ok(());
-        }
+        if self.handlers.lock().exchange_own(signal, action) { Ok(()) } else { self.exchange_shared(signal, action) }
+    }
+
+    /// The same where a copy has to be made first.
+    #[cold]
+    fn exchange_shared(&self, signal: Signal, action: &mut Action) -> Result<()> {
         crate::mm::try_admit()?;
         *action = self.handlers.lock().set(signal, *action);
         Ok(())

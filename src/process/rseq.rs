@@ -111,7 +111,7 @@ impl RunningThread {
     }
 
     /// Tells the program on which CPU it goes on, if it is in no restartable sequence and its area is there.
-    fn tell_rseq_now(&self) -> bool {
+    pub(super) fn tell_rseq_now(&self) -> bool {
         let Some(area) = self.rseq else { return true };
         let is_in_none = self.try_get(UserPtr::<u64>::new(area.address + 8)) == Some(0);
         let cpu = arch::cpu_id() as u32;

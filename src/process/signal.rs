@@ -5,6 +5,7 @@
 use core::fmt;
 
 use abi::{Errno, general};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// A signal number, 1 to 64.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,7 +105,8 @@ impl fmt::Debug for Signal {
 }
 
 /// A set of signals, laid out as the kernel's `sigset_t`: bit 0 is signal 1.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(transparent)]
 pub struct SignalSet(pub u64);
 
 impl SignalSet {
@@ -311,8 +313,9 @@ impl SignalInfo {
     }
 }
 
-/// What a process wants done about a signal: `struct sigaction` as the kernel knows it (rt_sigaction(2)).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// What a process wants done about a signal, laid out as x86_64's `struct kernel_sigaction` (rt_sigaction(2)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
 pub struct Action {
     /// The handler's address, or [`Action::DEFAULT`], or [`Action::IGNORE`].
     pub handler: usize,
@@ -344,15 +347,10 @@ impl Action {
         }
     }
 
-    /// As `struct kernel_sigaction` lies in memory on x86_64.
-    pub fn to_words(&self) -> [u64; 4] {
-        [self.handler as u64, self.flags, self.restorer as u64, self.mask.0]
-    }
-
-    /// The inverse of [`Action::to_words`]; what cannot be blocked is left out of the mask.
-    pub fn from_words(words: [u64; 4]) -> Action {
-        let mask = SignalSet(words[3]).without(SignalSet::UNBLOCKABLE);
-        Action { handler: words[0] as usize, flags: words[1], restorer: words[2] as usize, mask }
+    /// Takes out of the mask what cannot be blocked.
+    #[inline]
+    pub fn correct_mask(&mut self) {
+        self.mask = self.mask.without(SignalSet::UNBLOCKABLE);
     }
 }
 
@@ -392,7 +390,8 @@ mod tests {
 
     #[test]
     fn an_action_cannot_block_kill_and_stop() {
-        let action = Action::from_words([2, 0, 0, u64::MAX]);
+        let mut action = Action { handler: 2, mask: SignalSet(!0), ..Action::default() };
+        action.correct_mask();
         assert!(!action.mask.contains(Signal::SIGKILL) && !action.mask.contains(Signal::SIGSTOP));
         assert!(action.mask.contains(Signal::SIGTERM));
     }

@@ -46,8 +46,13 @@ impl SignalQueue {
     }
 
     /// Takes the first signal that is in `wanted`.
+    #[inline]
     pub fn take(&mut self, wanted: SignalSet) -> Option<SignalInfo> {
-        let signal = self.set.intersection(wanted).first()?;
+        self.set.intersection(wanted).first().map(|signal| self.take_one(signal))
+    }
+
+    /// Takes a signal that waits.
+    fn take_one(&mut self, signal: Signal) -> SignalInfo {
         // Mostly there is just one.
         let info = if self.infos.front().is_some_and(|info| info.signal == signal) {
             self.infos.pop_front()
@@ -59,7 +64,7 @@ impl SignalQueue {
         if !self.infos.iter().any(|info| info.signal == signal) {
             self.set.remove(signal);
         }
-        Some(info)
+        info
     }
 
     /// Throws waiting signals away.

@@ -503,13 +503,13 @@ impl RunningThread {
     }
 
     /// Reads a value from user memory if it is there.
-    #[inline]
+    #[inline(always)]
     pub fn try_get<T: FromBytes>(&self, from: UserPtr<T>) -> Option<T> {
         self.space.active().read(from).ok()
     }
 
     /// Writes a value to user memory if it is there; says whether.
-    #[inline]
+    #[inline(always)]
     pub fn try_put<T: IntoBytes + Immutable>(&self, to: UserPtr<T>, value: &T) -> bool {
         self.space.active().write(to, value).is_ok()
     }

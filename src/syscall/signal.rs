@@ -26,21 +26,23 @@ fn check_set_size(size: usize) -> Result<()> {
 pub fn rt_sigaction_now(
     thread: &mut RunningThread,
     number: usize,
-    new: UserPtr<[u64; 4]>,
-    old: UserPtr<[u64; 4]>,
+    new: UserPtr<Action>,
+    old: UserPtr<Action>,
     size: usize,
 ) -> Option<Result<usize>> {
     // Nothing may have changed when the call is left to `rt_sigaction` after all.
     if !old.is_null() && !new.is_null() {
         return None;
     }
-    let action = match new.non_null() {
-        Some(new) => Some(Action::from_words(thread.try_get(new)?)),
-        None => None,
-    };
-    match exchange_action(thread, number, action, size) {
-        Ok(before) if !old.is_null() => thread.try_put(old, &before.to_words()).then_some(Ok(0)),
-        outcome => Some(outcome.map(|_| 0)),
+    match new.non_null() {
+        Some(new) => {
+            let mut action = thread.try_get(new)?;
+            Some(exchange_action(thread, number, &mut action, size).map(|()| 0))
+        }
+        None => match current_action(thread, number, size) {
+            Ok(action) if !old.is_null() => thread.try_put(old, &action).then_some(Ok(0)),
+            outcome => Some(outcome.map(|_| 0)),
+        },
     }
 }
 
@@ -48,36 +50,44 @@ pub fn rt_sigaction_now(
 pub async fn rt_sigaction(
     thread: &mut RunningThread,
     number: usize,
-    new: UserPtr<[u64; 4]>,
-    old: UserPtr<[u64; 4]>,
+    new: UserPtr<Action>,
+    old: UserPtr<Action>,
     size: usize,
 ) -> Result<usize> {
-    let action = match new.non_null() {
-        Some(new) => Some(Action::from_words(thread.get(new).await?)),
-        None => None,
+    let before = match new.non_null() {
+        Some(new) => {
+            let mut action = thread.get(new).await?;
+            exchange_action(thread, number, &mut action, size)?;
+            action
+        }
+        None => current_action(thread, number, size)?,
     };
-    let before = exchange_action(thread, number, action, size)?;
     if !old.is_null() {
-        thread.put(old, &before.to_words()).await?;
+        thread.put(old, &before).await?;
     }
     Ok(0)
 }
 
-/// Sets an action, if there is one to set; returns what was before.
-#[inline]
-fn exchange_action(thread: &RunningThread, number: usize, new: Option<Action>, size: usize) -> Result<Action> {
+fn current_action(thread: &RunningThread, number: usize, size: usize) -> Result<Action> {
+    check_set_size(size)?;
+    Signal::new(number).map(|signal| thread.process.action(signal))
+}
+
+/// Exchanges what is done about a signal.
+#[inline(always)] // at the two places it is called from, of which one is rare
+fn exchange_action(thread: &RunningThread, number: usize, action: &mut Action, size: usize) -> Result<()> {
     check_set_size(size)?;
     let signal = Signal::new(number)?;
-    let Some(action) = new else { return Ok(thread.process.action(signal)) };
     if SignalSet::UNBLOCKABLE.contains(signal) {
         return Err(Errno::EINVAL);
     }
-    let mut before = action;
-    thread.process.exchange_action(signal, &mut before)?;
-    if action.ignores(signal) {
+    action.correct_mask();
+    let ignores = action.ignores(signal);
+    thread.process.exchange_action(signal, action)?;
+    if ignores {
         discard_waiting(thread, signal);
     }
-    Ok(before)
+    Ok(())
 }
 
 /// A signal that is ignored from now on does not wait any longer (POSIX, `sigaction`).

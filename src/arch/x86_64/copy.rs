@@ -5,6 +5,9 @@
 //! time; when such a step faults, the rest is tried byte by byte, so that the count is exact and the first byte not copied is one
 //! that cannot be.
 //!
+//! Values of a few words have a routine of their own, which the caller repeats by the general one if it faults. Vector registers go
+//! to signal frames and back without a copy: what makes the CPU refuse them is a fault like any other.
+//!
 //! On a CPU without SMAP the two instructions do not exist: they are three-byte no-ops in the image, and [`patch_smap`] writes
 //! the real ones while the text is still writable.
 //!
@@ -61,6 +64,18 @@ user_copy:
     on_fault 3b, 6b
     on_fault 5b, 6b
 
+    # rdi = to, rsi = from, rdx = words; returns in rax how many were not copied, the one at which it faulted among them. Its callers
+    # are compiled wherever values are copied, so the name is known outside.
+    .global user_copy_words
+user_copy_words:
+    open_user
+    movq %rdx, %rcx
+1:  rep movsq
+2:  movq %rcx, %rax
+    close_user
+    ret
+    on_fault 1b, 2b
+
     # rdi = to, rsi = bytes; returns in rax how many were not cleared
 user_zero:
     open_user
@@ -108,6 +123,27 @@ user_compare_exchange_u32:
     close_user
     ret
     on_fault 1b, 2b
+
+    # rdi = address of an area; returns in rax whether it faulted
+    .macro user_vector name, instruction
+\name:
+    open_user
+    movl $-1, %eax
+    movl $-1, %edx
+1:  \instruction (%rdi)
+    xorl %eax, %eax
+    close_user
+    ret
+2:  movl $1, %eax
+    close_user
+    ret
+    on_fault 1b, 2b
+    .endm
+
+    user_vector user_fxsave, fxsave64
+    user_vector user_xsave, xsave64
+    user_vector user_fxrstor, fxrstor64
+    user_vector user_xrstor, xrstor64
     "#,
     options(att_syntax)
 );
@@ -121,14 +157,22 @@ struct Word {
 
 unsafe extern "C" {
     fn user_copy(to: *mut u8, from: *const u8, len: usize) -> usize;
+    fn user_copy_words(to: *mut u8, from: *const u8, words: usize) -> usize;
     fn user_zero(to: *mut u8, len: usize) -> usize;
     fn user_load_u32(address: *const u32) -> Word;
     fn user_compare_exchange_u32(address: *mut u32, expected: u32, new: u32) -> Word;
+    fn user_fxsave(area: *mut u8) -> usize;
+    fn user_xsave(area: *mut u8) -> usize;
+    fn user_fxrstor(area: *const u8) -> usize;
+    fn user_xrstor(area: *const u8) -> usize;
     static exception_table_start: [u64; 2];
     static exception_table_end: [u64; 2];
     static smap_patches_start: [u64; 2];
     static smap_patches_end: [u64; 2];
 }
+
+/// Bytes of a word.
+const WORD: usize = 8;
 
 /// How many of the `len` bytes from `address` on lie in the user half, which is all that may be tried.
 fn within_user(address: usize, len: usize) -> usize {
@@ -154,6 +198,40 @@ pub unsafe fn to_user(to: usize, from: *const u8, len: usize) -> usize {
     // SAFETY: the caller vouches for `from`; the target lies in the user half, which holds no object of the kernel's, and where
     // every fault has a fixup.
     len - possible + unsafe { user_copy(to as *mut u8, from, possible) }
+}
+
+/// Reads `len` bytes of user memory, a number that the compiler knows; says whether all could be read.
+///
+/// # Safety
+/// `into` is valid for writes of `len` bytes of kernel memory.
+#[inline(always)]
+pub unsafe fn value_from_user(into: *mut u8, from: usize, len: usize) -> bool {
+    if !len.is_multiple_of(WORD) {
+        // SAFETY: as the caller vouches.
+        return unsafe { from_user(into, from, len) } == 0;
+    }
+    // SAFETY: the caller vouches for `into`; the source lies in the user half, where every fault has a fixup.
+    is_user(from, len) && unsafe { user_copy_words(into, from as *const u8, len / WORD) } == 0
+}
+
+/// Writes `len` bytes to user memory, a number that the compiler knows; says whether all could be written.
+///
+/// # Safety
+/// `from` is valid for reads of `len` bytes of kernel memory.
+#[inline(always)]
+pub unsafe fn value_to_user(to: usize, from: *const u8, len: usize) -> bool {
+    if !len.is_multiple_of(WORD) {
+        // SAFETY: as the caller vouches.
+        return unsafe { to_user(to, from, len) } == 0;
+    }
+    // SAFETY: the caller vouches for `from`; the target lies in the user half, which holds no object of the kernel's, and where
+    // every fault has a fixup.
+    is_user(to, len) && unsafe { user_copy_words(to as *mut u8, from, len / WORD) } == 0
+}
+
+/// Whether all of the `len` bytes, far fewer than there are, lie in the user half.
+fn is_user(address: usize, len: usize) -> bool {
+    address <= USER_END as usize - len
 }
 
 /// Clears `len` bytes of user memory; returns how many bytes at the end were not cleared.
@@ -195,6 +273,29 @@ pub fn fetch_op_u32_user(address: usize, change: impl Fn(u32) -> u32) -> Option<
         }
         core::hint::spin_loop();
     }
+}
+
+/// Writes this CPU's vector registers to an area of `len` bytes in user memory; says whether it could. Part may have been written if
+/// not.
+///
+/// # Safety
+/// The CPU has XSAVE if `has_xsave`, and the area that it writes is no longer than `len`.
+pub(super) unsafe fn save_vector_user(to: usize, len: usize, has_xsave: bool) -> bool {
+    let routine = if has_xsave { user_xsave } else { user_fxsave };
+    // SAFETY: the area lies in the user half, which holds no object of the kernel's; a fault has a fixup; the instruction exists.
+    within_user(to, len) == len && unsafe { routine(to as *mut u8) } == 0
+}
+
+/// Loads this CPU's vector registers from an area of `len` bytes in user memory; says whether it could. If not, it was not there, or
+/// the CPU refuses what it holds, and what the registers hold is not known.
+///
+/// # Safety
+/// The CPU has XSAVE if `has_xsave`, and the area that it reads is no longer than `len`. Whose the registers are reckons with a change.
+pub(super) unsafe fn load_vector_user(from: usize, len: usize, has_xsave: bool) -> bool {
+    let routine = if has_xsave { user_xrstor } else { user_fxrstor };
+    // SAFETY: the area lies in the user half, where every fault has a fixup; so has the refusal of what no register can hold; the
+    // instruction exists, and the soft-float kernel has nothing in these registers.
+    within_user(from, len) == len && unsafe { routine(from as *const u8) } == 0
 }
 
 fn is_user_word(address: usize) -> bool {

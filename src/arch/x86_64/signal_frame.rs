@@ -11,10 +11,12 @@
 //!
 //! Pure data: compiled and tested on the host too.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use super::user_context::{Exception, GeneralRegisters, PageFault, USER_END, USER_FLAGS, UserContext, vector};
 
 /// Bytes of `struct ucontext` as the kernel lays it out.
-const UCONTEXT: usize = 304;
+const UCONTEXT: usize = size_of::<FrameContext>();
 /// Bytes of `siginfo_t`.
 const SIGINFO: usize = 128;
 /// Bytes below RSP that belong to the interrupted function.
@@ -85,6 +87,44 @@ pub struct FrameContent<'a> {
     pub information: [u8; SIGINFO],
 }
 
+/// A frame's bytes, without the vector state.
+#[repr(C)]
+#[derive(Clone, Copy, IntoBytes, Immutable)]
+pub struct FrameImage {
+    restorer: u64,
+    context: FrameContext,
+    information: [u8; SIGINFO],
+}
+
+/// `struct ucontext`: all that a frame's end takes back from it.
+#[repr(C)]
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+pub struct FrameContext {
+    flags: u64,
+    link: u64,
+    /// Base, flags and size.
+    stack: [u64; 3],
+    r8_to_r15: [u64; 8],
+    rdi: u64,
+    rsi: u64,
+    rbp: u64,
+    rbx: u64,
+    rdx: u64,
+    rax: u64,
+    rcx: u64,
+    rsp: u64,
+    rip: u64,
+    rflags: u64,
+    segments: u64,
+    error: u64,
+    trap: u64,
+    old_mask: u64,
+    cr2: u64,
+    vector_address: u64,
+    reserved: [u64; 8],
+    mask: u64,
+}
+
 /// Where a frame lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SignalFrame {
@@ -96,7 +136,7 @@ pub struct SignalFrame {
 
 impl SignalFrame {
     /// Its length without the vector state.
-    pub const SIZE: usize = 8 + UCONTEXT + SIGINFO;
+    pub const SIZE: usize = size_of::<FrameImage>();
 
     /// Where a frame may begin on an ordinary stack.
     pub fn below_red_zone(stack_pointer: usize) -> usize {
@@ -116,96 +156,48 @@ impl SignalFrame {
     }
 
     /// Its bytes.
-    pub fn encode(&self, content: &FrameContent<'_>) -> [u8; SignalFrame::SIZE] {
+    #[inline]
+    pub fn encode(&self, content: &FrameContent<'_>) -> FrameImage {
         let g = &content.context.general;
         let (base, flags, size) = content.alternate_stack;
-        let words: [u64; (8 + UCONTEXT) / 8] = [
-            content.restorer as u64,
-            UC_FLAGS,
-            0,
-            base as u64,
-            u64::from(flags),
-            size as u64,
-            g.r8,
-            g.r9,
-            g.r10,
-            g.r11,
-            g.r12,
-            g.r13,
-            g.r14,
-            g.r15,
-            g.rdi,
-            g.rsi,
-            g.rbp,
-            g.rbx,
-            g.rdx,
-            g.rax,
-            g.rcx,
-            content.context.rsp,
-            content.context.rip,
-            content.context.rflags,
-            USER_CS | USER_SS << 48,
-            content.fault.error.into(),
-            content.fault.trap.into(),
-            content.mask,
-            content.fault.address,
-            self.vector_address as u64,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            content.mask,
-        ];
-        let mut bytes = [0; SignalFrame::SIZE];
-        for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
-            place.copy_from_slice(&word.to_le_bytes());
+        FrameImage {
+            restorer: content.restorer as u64,
+            context: FrameContext {
+                flags: UC_FLAGS,
+                link: 0,
+                stack: [base as u64, u64::from(flags), size as u64],
+                r8_to_r15: [g.r8, g.r9, g.r10, g.r11, g.r12, g.r13, g.r14, g.r15],
+                rdi: g.rdi,
+                rsi: g.rsi,
+                rbp: g.rbp,
+                rbx: g.rbx,
+                rdx: g.rdx,
+                rax: g.rax,
+                rcx: g.rcx,
+                rsp: content.context.rsp,
+                rip: content.context.rip,
+                rflags: content.context.rflags,
+                segments: USER_CS | USER_SS << 48,
+                error: content.fault.error.into(),
+                trap: content.fault.trap.into(),
+                old_mask: content.mask,
+                cr2: content.fault.address,
+                vector_address: self.vector_address as u64,
+                reserved: [0; 8],
+                mask: content.mask,
+            },
+            information: content.information,
         }
-        bytes[8 + UCONTEXT..].copy_from_slice(&content.information);
-        bytes
     }
 
-    /// Takes registers back from a frame's bytes; returns the signal mask, where the vector state lies, and the alternative stack.
-    /// Whatever the bytes say, the registers are fit for user mode.
-    pub fn decode(
-        &self,
-        bytes: &[u8; SignalFrame::SIZE],
-        context: &mut UserContext,
-    ) -> (u64, usize, (usize, u32, usize)) {
-        let word = |index: usize| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&bytes[index * 8..index * 8 + 8]);
-            u64::from_le_bytes(word)
-        };
-        context.general = GeneralRegisters {
-            r8: word(6),
-            r9: word(7),
-            r10: word(8),
-            r11: word(9),
-            r12: word(10),
-            r13: word(11),
-            r14: word(12),
-            r15: word(13),
-            rdi: word(14),
-            rsi: word(15),
-            rbp: word(16),
-            rbx: word(17),
-            rdx: word(18),
-            rax: word(19),
-            rcx: word(20),
-        };
-        context.rsp = word(21);
-        context.rip = word(22).min(USER_END);
-        context.rflags = word(23) & USER_FLAGS | context.rflags & !USER_FLAGS;
-        (word(38), word(29) as usize, (word(3) as usize, word(4) as u32, word(5) as usize))
+    /// Where its `struct ucontext` lies.
+    pub fn context_address(&self) -> usize {
+        self.address.wrapping_add(8)
     }
 
     /// Lets the thread begin in the handler.
     pub fn enter_handler(&self, context: &mut UserContext, signal: usize, handler: usize) {
-        let ucontext = self.address as u64 + 8;
+        let ucontext = self.context_address() as u64;
         context.general.rdi = signal as u64;
         context.general.rsi = ucontext + UCONTEXT as u64;
         context.general.rdx = ucontext;
@@ -213,6 +205,35 @@ impl SignalFrame {
         context.rsp = self.address as u64;
         context.rip = handler as u64;
         context.rflags &= !HANDLER_CLEARS;
+    }
+}
+
+impl FrameContext {
+    /// Takes registers back. Whatever the bytes say, they are fit for user mode.
+    #[inline]
+    pub fn restore(&self, context: &mut UserContext) {
+        let [r8, r9, r10, r11, r12, r13, r14, r15] = self.r8_to_r15;
+        let FrameContext { rdi, rsi, rbp, rbx, rdx, rax, rcx, .. } = *self;
+        context.general = GeneralRegisters { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15 };
+        context.rsp = self.rsp;
+        context.rip = self.rip.min(USER_END);
+        context.rflags = self.rflags & USER_FLAGS | context.rflags & !USER_FLAGS;
+    }
+
+    /// The signal mask that comes back.
+    pub fn mask(&self) -> u64 {
+        self.mask
+    }
+
+    /// Where the vector state lies; 0 for none.
+    pub fn vector_address(&self) -> usize {
+        self.vector_address as usize
+    }
+
+    /// Base, flags and size of the alternative stack.
+    pub fn alternate_stack(&self) -> (usize, u32, usize) {
+        let [base, flags, size] = self.stack;
+        (base as usize, flags as u32, size as usize)
     }
 }
 
@@ -252,10 +273,11 @@ mod tests {
     fn a_frame_brings_back_what_it_saved() {
         let before = context();
         let frame = SignalFrame::place(0x7ffe_ff80, 512).unwrap();
-        let bytes = frame.encode(&content(&before));
+        let image = frame.encode(&content(&before)).context;
         let mut after = UserContext::new(0, 0);
-        let (mask, vector, stack) = frame.decode(&bytes, &mut after);
-        assert_eq!((mask, vector, stack), (0xff, frame.vector_address, (0x6000, 2, 0x800)));
+        image.restore(&mut after);
+        assert_eq!((image.mask(), image.vector_address()), (0xff, frame.vector_address));
+        assert_eq!(image.alternate_stack(), (0x6000, 2, 0x800));
         assert_eq!(after.general, before.general);
         assert_eq!((after.rip, after.rsp, after.rflags), (before.rip, before.rsp, before.rflags));
     }
@@ -276,12 +298,25 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_is_laid_out_as_the_c_library_reads_it() {
+        let context = UserContext { rsp: 0x4444, rip: 0x5555, ..context() };
+        let image = SignalFrame::place(0x7ffe_ff80, 512).unwrap().encode(&content(&context));
+        let word = |offset: usize| u64::from_le_bytes(image.as_bytes()[offset..offset + 8].try_into().unwrap());
+        assert_eq!(SignalFrame::SIZE, 440);
+        assert_eq!((word(0), word(8)), (0x5000, UC_FLAGS));
+        // gregs, REG_R15, REG_RBX, REG_RAX, REG_RSP and REG_RIP of <sys/ucontext.h>, then uc_sigmask.
+        let registers = |number: usize| word(8 + 40 + number * 8);
+        assert_eq!([7, 11, 13, 15, 16].map(registers), [0x3333, 0x1111, 0x2222, 0x4444, 0x5555]);
+        assert_eq!(word(8 + 296), 0xff);
+        assert_eq!(image.as_bytes()[8 + 304..], [9; SIGINFO]);
+    }
+
+    #[test]
     fn a_forged_frame_cannot_raise_privileges() {
         let frame = SignalFrame::place(0x7ffe_ff80, 0).unwrap();
         let forged = UserContext { rflags: !0, rip: 0xffff_ffff_8000_0000, ..UserContext::default() };
-        let bytes = frame.encode(&content(&forged));
         let mut after = UserContext::new(0, 0);
-        frame.decode(&bytes, &mut after);
+        frame.encode(&content(&forged)).context.restore(&mut after);
         assert_eq!(after.rflags & 3 << 12, 0, "IOPL");
         assert!(after.rflags & 1 << 9 != 0, "interrupts stay on");
         assert!(after.rip <= USER_END);

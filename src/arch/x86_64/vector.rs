@@ -11,6 +11,9 @@
 //! Whose they are is settled by two facts: the CPU remembers the id it holds, the state remembers the CPU that held it last. Writing to
 //! a saved state gives it a new id, so that no CPU believes to hold it still.
 //!
+//! A signal's frame is written and read straight from the registers, by the same instructions on user memory; where that cannot be,
+//! as on a stack that is not there yet, by way of the saved state.
+//!
 //! Next: `vector_layout.rs`, what the bytes mean.
 
 use alloc::alloc::{alloc, dealloc};
@@ -24,11 +27,12 @@ use abi::Errno;
 use conquer_once::spin::OnceCell;
 use executor::sync::get_or_init;
 
+use super::copy;
 use super::cpu::{Cpu, with_cpu};
 use super::cpu_features::{CpuFeatures, cpu_features};
 use super::vector_layout::{
-    END_MARK, LEGACY_FEATURES, LEGACY_SIZE, SOFTWARE_BYTES, VectorLayout, area_of_frame, keep_legacy_only, mark_frame,
-    reset, sanitize, software_bytes,
+    END_MARK, HEADER_END, LEGACY_FEATURES, LEGACY_SIZE, SOFTWARE_BYTES, VectorLayout, area_of_frame, keep_legacy_only,
+    mark_frame, reset, sanitize, software_bytes,
 };
 use crate::mm::MakeRoom;
 
@@ -81,7 +85,7 @@ fn detect(features: &CpuFeatures) -> VectorLayout {
     }
     let supported = usable(raw_cpuid::cpuid!(13, 0).eax.into());
     // EBX: the size for the parts that XCR0 has turned on.
-    let size = (raw_cpuid::cpuid!(13, 0).ebx as usize).max(super::vector_layout::HEADER_END).next_multiple_of(64);
+    let size = (raw_cpuid::cpuid!(13, 0).ebx as usize).max(HEADER_END).next_multiple_of(64);
     VectorLayout { size, features: supported, is_extended: true, mxcsr_mask }
 }
 
@@ -170,12 +174,32 @@ impl VectorState {
         Ok(frame)
     }
 
-    /// The same, part by part with the place of each, so that no copy has to be made. `put` says whether to go on; so does the answer.
-    pub fn frame_parts(&self, mut put: impl FnMut(usize, &[u8]) -> bool) -> bool {
-        let (layout, bytes) = (layout(), self.bytes());
-        put(0, &bytes[..SOFTWARE_BYTES])
+    /// Writes the registers to a signal frame in the active address space, straight from this CPU. Says whether: not if another holds
+    /// them, or the frame's place is not there; then part may have been written.
+    pub fn store_in_frame(&self, to: usize) -> bool {
+        if !self.is_loaded() {
+            return false;
+        }
+        let layout = layout();
+        // SAFETY: the bytes are a slice's.
+        let put = |offset, bytes: &[u8]| unsafe { copy::to_user(to + offset, bytes.as_ptr(), bytes.len()) } == 0;
+        // XSAVE leaves all of its header but the first word as it is, and one with anything else in it would be refused later.
+        let clear_header = || copy::zero_user(to + LEGACY_SIZE + 8, HEADER_END - LEGACY_SIZE - 8) == 0;
+        // SAFETY: the layout is that of the instruction that the CPU has.
+        let is_saved = unsafe { copy::save_vector_user(to, layout.size, layout.is_extended) };
+        is_saved
             && put(SOFTWARE_BYTES, &software_bytes(layout))
-            && (!layout.is_extended || put(LEGACY_SIZE, &bytes[LEGACY_SIZE..]) && put(layout.size, &END_MARK))
+            && (!layout.is_extended || clear_header() && put(layout.size, &END_MARK))
+    }
+
+    /// Takes registers back from a signal frame in the active address space, straight into this CPU. Says whether: not if another
+    /// holds them, the frame is not there, it is not as [`store_in_frame`](Self::store_in_frame) left it, or holds what the CPU refuses.
+    pub fn load_from_frame(&mut self, from: usize) -> bool {
+        let layout = layout();
+        // SAFETY: the layout is that of the instruction that the CPU has; the registers that change are this state's.
+        self.is_loaded()
+            && (!layout.is_extended || has_marks(from, layout))
+            && unsafe { copy::load_vector_user(from, layout.size, layout.is_extended) }
     }
 
     /// Takes registers back from a signal frame: all of them, or the first 512 bytes where the rest is not as this machine wrote it.
@@ -251,6 +275,17 @@ impl VectorState {
         cpu.vector_owner.set(self.id);
         self.last_cpu = cpu.id();
     }
+}
+
+/// Whether a frame in user memory says that it holds a whole area of this machine's.
+fn has_marks(frame: usize, layout: &VectorLayout) -> bool {
+    let mut marks = [0; LEGACY_SIZE - SOFTWARE_BYTES];
+    // SAFETY: the bytes are a slice's.
+    let left = unsafe { copy::from_user(marks.as_mut_ptr(), frame.wrapping_add(SOFTWARE_BYTES), marks.len()) };
+    let mut end = [0; END_MARK.len()];
+    // SAFETY: the bytes are an array's.
+    let end_left = unsafe { copy::from_user(end.as_mut_ptr(), frame.wrapping_add(layout.size), end.len()) };
+    left == 0 && end_left == 0 && marks == software_bytes(layout) && end == END_MARK
 }
 
 fn new_id() -> u64 {
