@@ -23,6 +23,7 @@ use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use abi::{Errno, Result, ipc};
 use executor::Instant;
 use executor::sync::{SpinLock, WaitQueue};
+use fs::Credentials;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::identifiers::{Identified, Identifiers, Ownership};
@@ -39,6 +40,10 @@ pub const MOST_SETS: usize = 32_000;
 pub const MOST_SEMAPHORES: usize = MOST_IN_A_SET * MOST_SETS;
 /// The most operations of a call: SEMOPM.
 pub const MOST_OPERATIONS: usize = 500;
+/// The right to read a set, of whichever class.
+pub const READ: u32 = 0o444;
+/// The right to alter it.
+pub const ALTER: u32 = 0o222;
 /// The largest value: SEMVMX.
 pub const LARGEST_VALUE: i32 = 32_767;
 
@@ -201,6 +206,11 @@ pub fn semaphore_count() -> usize {
     SEMAPHORES.load(Ordering::Relaxed)
 }
 
+/// The rights that operations need.
+fn rights(operations: &[Operation]) -> u32 {
+    if operations.iter().any(|operation| operation.change != 0) { ALTER } else { READ }
+}
+
 /// Nanoseconds since 1970: they are divided when somebody asks.
 fn now() -> u64 {
     wall_clock::offset().saturating_add(crate::arch::clock::now().as_nanos())
@@ -344,17 +354,21 @@ impl Set {
     ///
     /// # Errors
     ///
-    /// `EAGAIN`: one would have to wait and must not. `ERANGE`: a value, or what is to be taken back, would be too large. `EIDRM`.
+    /// `EAGAIN`: one would have to wait and must not. `ERANGE`: a value, or what is to be taken back, would be too large. `EACCES`: the
+    /// set is not the caller's to read, or to alter. `EIDRM`.
     #[inline]
-    pub fn try_operate(&self, operations: &[Operation], operator: Operator) -> Result<bool> {
-        self.change(|state| match state.values.attempt(operations, operator) {
-            Attempt::Done => {
-                state.operated = now();
-                state.settle();
-                Ok(true)
+    pub fn try_operate(&self, credentials: &Credentials, operations: &[Operation], operator: Operator) -> Result<bool> {
+        self.change(|state| {
+            state.ownership.check(credentials, rights(operations))?;
+            match state.values.attempt(operations, operator) {
+                Attempt::Done => {
+                    state.operated = now();
+                    state.settle();
+                    Ok(true)
+                }
+                Attempt::Blocked(_) => Ok(false),
+                Attempt::Failed(errno) => Err(errno),
             }
-            Attempt::Blocked(_) => Ok(false),
-            Attempt::Failed(errno) => Err(errno),
         })
     }
 
@@ -377,21 +391,24 @@ impl Set {
         // Small, and bounded by the number of threads, which the gate has admitted.
         let outcome = AtomicI32::new(UNSETTLED);
         let pending = Arc::new(Pending { operations, operator, outcome, queue: WaitQueue::new() });
-        let is_done = self.change(|state| match state.values.attempt(pending.operations.as_slice(), operator) {
-            Attempt::Done => {
-                state.operated = now();
-                state.settle();
-                Ok(true)
+        let is_done = self.change(|state| {
+            state.ownership.check(&thread.credentials, rights(pending.operations.as_slice()))?;
+            match state.values.attempt(pending.operations.as_slice(), operator) {
+                Attempt::Done => {
+                    state.operated = now();
+                    state.settle();
+                    Ok(true)
+                }
+                Attempt::Blocked(blocked) => {
+                    let places = state.line.len() + 1;
+                    state.line.make_room(1)?;
+                    let room = places.saturating_sub(state.settled.len());
+                    state.settled.make_room(room)?;
+                    state.line.push_back(Waiting { pending: pending.clone(), blocked });
+                    Ok(false)
+                }
+                Attempt::Failed(errno) => Err(errno),
             }
-            Attempt::Blocked(blocked) => {
-                let places = state.line.len() + 1;
-                state.line.make_room(1)?;
-                let room = places.saturating_sub(state.settled.len());
-                state.settled.make_room(room)?;
-                state.line.push_back(Waiting { pending: pending.clone(), blocked });
-                Ok(false)
-            }
-            Attempt::Failed(errno) => Err(errno),
         })?;
         if is_done {
             return Ok(());

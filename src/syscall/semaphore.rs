@@ -11,18 +11,13 @@ use zerocopy::IntoBytes;
 use super::time::{self, Timespec};
 use crate::ipc::identifiers::{Identified, Ownership};
 use crate::ipc::semaphores::{
-    LARGEST_VALUE, MOST_IN_A_SET, MOST_OPERATIONS, MOST_SEMAPHORES, MOST_SETS, Operation, Operations, Operator, SETS,
-    Set, semaphore_count,
+    ALTER, LARGEST_VALUE, MOST_IN_A_SET, MOST_OPERATIONS, MOST_SEMAPHORES, MOST_SETS, Operation, Operations, Operator,
+    READ, SETS, Set, semaphore_count,
 };
 use crate::ipc::undo::UndoList;
 use crate::mm::MakeRoom;
 use crate::mm::user::UserPtr;
 use crate::process::RunningThread;
-
-/// The right to read, of whichever class.
-const READ: u32 = 0o444;
-/// The right to alter.
-const ALTER: u32 = 0o222;
 
 /// How many operations a call may have that is answered without a future; most have one.
 const FEW: usize = 4;
@@ -85,7 +80,8 @@ pub fn semop_now(
     for (index, operation) in few.iter_mut().enumerate() {
         *operation = thread.try_get(operations.element(index))?;
     }
-    let outcome = begin(thread, id, few).and_then(|(set, operator)| set.try_operate(few, operator));
+    let outcome =
+        begin(thread, id, few).and_then(|(set, operator)| set.try_operate(&thread.credentials, few, operator));
     match outcome {
         Ok(true) => Some(Ok(0)),
         Ok(false) => None,
@@ -140,14 +136,12 @@ pub async fn semtimedop(
     set.operate(thread, operations, operator, deadline).await.map(|()| 0)
 }
 
-/// Finds the set and checks what is wanted of it.
+/// Finds the set, and prepares what is to be taken back.
 fn begin(thread: &mut RunningThread, id: i32, operations: &[Operation]) -> Result<(Arc<Set>, Operator)> {
     let set = SETS.lock().get(id)?;
     if operations.iter().any(|operation| usize::from(operation.number) >= set.count()) {
         return Err(Errno::EFBIG);
     }
-    let alters = operations.iter().any(|operation| operation.change != 0);
-    set.ownership().check(&thread.credentials, if alters { ALTER } else { READ })?;
     let undo = if operations.iter().any(|operation| operation.is_undone()) {
         let list = thread.semaphore_undo.get_or_insert_with(UndoList::new);
         list.prepare(&set)?;
