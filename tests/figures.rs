@@ -10,8 +10,8 @@ use xtask::machine::Options;
 /// Rows that allocate nothing, with the most instructions that each may take.
 const WITHOUT_MEMORY: &[(&str, f64)] = &[
     ("null-syscall", 150.0),
-    ("read-1", 430.0),
-    ("write-1", 400.0),
+    ("read-1", 410.0),
+    ("write-1", 380.0),
     ("lseek", 230.0),
     ("clock-gettime", 48.0),
     ("futex-wake", 240.0),
@@ -20,19 +20,19 @@ const WITHOUT_MEMORY: &[(&str, f64)] = &[
     ("poll-1", 550.0),
     ("poll-100", 9_300.0),
     ("select-100", 8_000.0),
-    ("signal-install", 450.0),
-    ("signal-deliver", 3_150.0),
-    ("pipe-round-trip", 6_900.0),
-    ("switch-2", 3_450.0),
+    ("signal-install", 360.0),
+    ("signal-deliver", 2_200.0),
+    ("pipe-round-trip", 6_650.0),
+    ("switch-2", 3_350.0),
 ];
 
 /// Rows that may allocate.
 const OTHERS: &[(&str, f64)] = &[
     ("open-close", 3_900.0),
-    ("protection-fault", 6_700.0),
+    ("protection-fault", 5_850.0),
     ("page-fault-anonymous", 2_100.0),
     ("unix-round-trip", 9_100.0),
-    ("semaphore", 3_900.0),
+    ("semaphore", 3_620.0),
     ("thread-create-join", 30_000.0),
     ("fork-exit", 76_000.0),
     ("fork-exec", 420_000.0),
