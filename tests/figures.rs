@@ -11,7 +11,7 @@ use xtask::machine::Options;
 const WITHOUT_MEMORY: &[(&str, f64)] = &[
     ("null-syscall", 150.0),
     ("read-1", 410.0),
-    ("write-1", 380.0),
+    ("write-1", 395.0),
     ("lseek", 230.0),
     ("clock-gettime", 48.0),
     ("futex-wake", 240.0),
