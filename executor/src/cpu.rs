@@ -98,7 +98,8 @@ impl Demands {
     pub(crate) const RESCHEDULE: u8 = 1;
     /// The alarm went off, or another CPU has put a timer here: look at the timers.
     pub(crate) const ALARM: u8 = 2;
-    /// Somebody has begun to wait for this CPU since the task being polled was last told.
+    /// Somebody on another CPU has put a task here since the task being polled was last told that it is not alone. What is put here by this
+    /// CPU is remembered beside it, in [`Cpu::company`].
     pub(crate) const COMPANY: u8 = 4;
 
     #[inline]
@@ -130,6 +131,9 @@ impl Demands {
 pub(crate) struct Cpu {
     pub(crate) status: Status,
     pub(crate) demands: Demands,
+    /// Somebody has begun to wait for this CPU since the task being polled was last told, by this CPU's doing: [`Demands::COMPANY`] without
+    /// the locked instructions, since nobody else writes it.
+    pub(crate) company: AtomicBool,
     /// `run` or `run_until_idle` is under way.
     pub(crate) is_driven: AtomicBool,
     /// The task being polled runs although driver tasks wait, because its like have waited for too long.
@@ -165,6 +169,7 @@ impl Cpu {
         Self {
             status: Status::default(),
             demands: Demands::default(),
+            company: AtomicBool::new(false),
             is_driven: AtomicBool::new(false),
             is_spared: AtomicBool::new(false),
             user_time: Counter::default(),
@@ -199,6 +204,17 @@ impl Cpu {
     #[inline]
     pub(crate) fn try_queue_to_push(&self) -> Option<QueueGuard<'_>> {
         Some(QueueGuard { queue: self.queue.try_lock()?, inbox: &self.inbox })
+    }
+
+    /// Takes back that somebody waits; says whether it was said. By this CPU: whoever waits is looked for afterwards.
+    #[inline]
+    pub(crate) fn take_company(&self) -> bool {
+        // Relaxed: an interrupt handler of this CPU that sets it has queued its task before.
+        let was_here = self.company.load(Ordering::Relaxed);
+        if was_here {
+            self.company.store(false, Ordering::Relaxed);
+        }
+        self.demands.take(Demands::COMPANY) || was_here
     }
 
     /// Whether some task waits for its turn on this CPU.

@@ -193,9 +193,9 @@ impl<M: Machine> Shared<M> {
         self.trace(move || TraceEvent::PollBegins { task: id });
 
         // Nobody says again that he waits.
-        cpu.demands.take(Demands::COMPANY);
+        cpu.take_company();
         if cpu.has_waiting() {
-            cpu.demands.set(Demands::COMPANY);
+            cpu.company.store(true, Ordering::Relaxed);
         }
 
         let begin = match cpu.stamp.load(Ordering::Relaxed) {

@@ -109,7 +109,8 @@ impl<M: Machine> UserVisit<M> {
     #[inline]
     #[must_use]
     pub fn must_end(&self) -> bool {
-        self.cpu.demands.any() != 0 && self.is_wanted_back()
+        // Relaxed: this CPU's own.
+        (self.cpu.demands.any() | u8::from(self.cpu.company.load(Ordering::Relaxed))) != 0 && self.is_wanted_back()
             || self.cpu.current.with(TaskRef::is_notified).unwrap_or(false)
     }
 
@@ -117,8 +118,7 @@ impl<M: Machine> UserVisit<M> {
     fn is_wanted_back(&self) -> bool {
         let cpu = self.cpu;
         // Somebody waits: the task has a slice only. (Whoever begins to wait after this sees `User`, and kicks.)
-        if cpu.demands.take(Demands::COMPANY) && cpu.slice_end.load(Ordering::Relaxed) == u64::MAX && cpu.has_waiting()
-        {
+        if cpu.take_company() && cpu.slice_end.load(Ordering::Relaxed) == u64::MAX && cpu.has_waiting() {
             self.shared.begin_slice(cpu, self.shared.machine.now());
         }
         cpu.demands.has(Demands::RESCHEDULE | Demands::ALARM)

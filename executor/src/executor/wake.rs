@@ -7,7 +7,7 @@ use super::Shared;
 use crate::{
     atomic::Ordering,
     cause::Cause,
-    cpu::{Demands, Mode},
+    cpu::{Cpu, Demands, Mode},
     list::{Heap, Home},
     machine::{Machine, TraceEvent},
     run_queue::{INTERRUPTION, rescale},
@@ -56,9 +56,11 @@ impl<M: Machine> Shared<M> {
             }
             None => cpu.inbox.push(task),
         }
-        // If the CPU is in the kernel, it sees this before it enters user mode: nudge() has a fence.
-        cpu.demands.set(Demands::COMPANY);
-        self.nudge(index, here, rank);
+        if index == here {
+            self.nudge_here(cpu, rank);
+        } else {
+            self.nudge(index, here, rank);
+        }
     }
 
     /// Gives a task that stands in no queue to another CPU than `here`.
@@ -70,8 +72,6 @@ impl<M: Machine> Shared<M> {
         }
         let cpu = &self.cpus[index];
         cpu.inbox.push(task);
-        // If the CPU is in the kernel, it sees this before it enters user mode: nudge() has a fence.
-        cpu.demands.set(Demands::COMPANY);
         self.nudge(index, here, rank);
     }
 
@@ -158,10 +158,22 @@ impl<M: Machine> Shared<M> {
             && cpu.current.with(|current| current.class().weight().is_some()).unwrap_or(false)
     }
 
-    /// A CPU was given a task of this rank: makes sure that it looks.
+    /// This CPU was given a task of this rank: makes sure that it looks. It needs no fence: what a CPU has stored it sees itself, and in user
+    /// mode or asleep it is not, but for an interrupt handler, at whose end it looks.
+    #[inline]
+    fn nudge_here(&self, cpu: &Cpu, rank: u8) {
+        cpu.company.store(true, Ordering::Relaxed);
+        let outranks = rank > cpu.rank.load(Ordering::Relaxed) || cpu.status.peek() == Mode::User;
+        if outranks && !cpu.is_spared.load(Ordering::Relaxed) {
+            cpu.demands.set(Demands::RESCHEDULE);
+        }
+    }
+
+    /// Another CPU was given a task of this rank: makes sure that it looks.
     fn nudge(&self, index: usize, here: usize, rank: u8) {
         let cpu = &self.cpus[index];
-        // Before the fence in observe(): if the CPU is in the kernel, it sees this before it enters user mode.
+        // Before the fence in observe(): if the CPU is in the kernel, it sees these before it enters user mode.
+        cpu.demands.set(Demands::COMPANY);
         if rank > cpu.rank.load(Ordering::Relaxed) && !cpu.is_spared.load(Ordering::Relaxed) {
             cpu.demands.set(Demands::RESCHEDULE);
         }
@@ -174,7 +186,7 @@ impl<M: Machine> Shared<M> {
         self.kick(index, here);
     }
 
-    /// Interrupts another CPU. On this one we are in an interrupt handler already, at whose end it looks.
+    /// Interrupts another CPU. This one needs it not.
     pub(super) fn kick(&self, index: usize, here: usize) {
         if index != here {
             self.cpus[here].count.kicks.add(1);
