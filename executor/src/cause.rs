@@ -30,6 +30,12 @@ impl Cause {
         }
     }
 
+    /// Whether [`Cause::encode`] was given a task.
+    #[inline]
+    pub(crate) const fn is_task(word: u64) -> bool {
+        word != 0 && word < INTERRUPT
+    }
+
     /// What [`Cause::encode`] was given.
     #[must_use]
     pub const fn decode(word: u64) -> Self {

@@ -26,10 +26,10 @@ use core::{
 use crate::{
     atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence},
     list::{Heap, Home},
-    run_queue::{Inbox, RunQueue},
+    run_queue::{Inbox, RunQueue, SLEEPER_CREDIT, catch_up},
     statistics::{Counter, Counters},
     sync::{Rank, SpinGuard, SpinLock},
-    task::{CurrentTask, Dead, Stack},
+    task::{Class, CurrentTask, Dead, Runnable, Slot, Stack},
     time::Timer,
 };
 
@@ -158,6 +158,10 @@ pub(crate) struct Cpu {
     /// Locked by this CPU, and with `try_lock` by thieves and by wakes on this CPU.
     queue: SpinLock<RunQueue>,
     pub(crate) inbox: Inbox,
+    /// A user task that the one that runs here has woken: it goes before the others, if that is fair. No other CPU takes it: it is warm here.
+    pub(crate) next: Slot,
+    /// For tests: tasks go in no order, and none goes next.
+    is_shuffled: bool,
     /// Cells to be freed.
     pub(crate) dead: Stack<Dead>,
     pub(crate) timers: Home<Heap, Timer>,
@@ -183,6 +187,8 @@ impl Cpu {
             current: CurrentTask::new(),
             queue: SpinLock::new(RunQueue::new(shuffle)),
             inbox: Inbox::new(cpus),
+            next: Slot::new(),
+            is_shuffled: shuffle.is_some(),
             dead: Stack::new(),
             timers: Home::new(Rank::TIMERS, Heap::new()),
             count: Counters::default(),
@@ -203,7 +209,30 @@ impl Cpu {
     /// The run queue alone, if nobody is at it. For wakes, which may come from an interrupt handler: those only push.
     #[inline]
     pub(crate) fn try_queue_to_push(&self) -> Option<QueueGuard<'_>> {
-        Some(QueueGuard { queue: self.queue.try_lock()?, inbox: &self.inbox })
+        let mut queue = self.queue.try_lock()?;
+        queue.raise_floor(self.inbox.floor());
+        Some(QueueGuard { queue, inbox: &self.inbox })
+    }
+
+    /// Has a task that the one being polled has woken go next, if it may. Its virtual time then, else the task. By the task being polled, not
+    /// by an interrupt handler.
+    #[inline]
+    pub(crate) fn push_next(&self, task: Runnable) -> Result<u64, Runnable> {
+        if !self.next.is_empty() || self.is_shuffled || !matches!(task.facts().class(), Class::User { .. }) {
+            return Err(task);
+        }
+        let time = catch_up(&task, self.inbox.floor(), SLEEPER_CREDIT);
+        self.next.fill(task);
+        Ok(time)
+    }
+
+    /// Takes out the task that goes next, if none but that waits: without the queue's lock.
+    #[inline]
+    pub(crate) fn pop_next(&self) -> Option<Runnable> {
+        let task = self.next.take()?;
+        // Relaxed: the `Runnable` is ours.
+        self.inbox.raise_floor(task.facts().virtual_runtime.load(Ordering::Relaxed));
+        Some(task)
     }
 
     /// Takes back that somebody waits; says whether it was said. By this CPU: whoever waits is looked for afterwards.
@@ -220,7 +249,12 @@ impl Cpu {
     /// Whether some task waits for its turn on this CPU.
     #[inline]
     pub(crate) fn has_waiting(&self) -> bool {
-        self.inbox.has_waiting()
+        self.inbox.has_waiting() || !self.next.is_empty()
+    }
+
+    /// How many tasks wait for their turn on this CPU, as far as is known.
+    pub(crate) fn waiting(&self) -> usize {
+        self.inbox.waiting() + usize::from(!self.next.is_empty())
     }
 
     /// Whether this CPU has nothing at all to do.
@@ -239,6 +273,7 @@ pub(crate) struct QueueGuard<'a> {
 impl<'a> QueueGuard<'a> {
     #[inline]
     fn new(mut queue: SpinGuard<'a, RunQueue>, inbox: &'a Inbox) -> Self {
+        queue.raise_floor(inbox.floor());
         inbox.collect(&mut queue);
         Self { queue, inbox }
     }

@@ -224,7 +224,7 @@ impl<M: Machine> Executor<M> {
     #[must_use]
     pub fn statistics(self, cpu: usize) -> CpuStatistics {
         let cpu = &self.0.cpus[cpu];
-        cpu.count.read(cpu.inbox.waiting())
+        cpu.count.read(cpu.waiting())
     }
 
     /// For tests: whether `cpu` has nothing at all to do, so that it may sleep.
@@ -259,7 +259,8 @@ impl<M: Machine> Executor<M> {
         self.timers().timeout_at(deadline, future)
     }
 
-    /// Runs what an interrupt of this CPU is to do: what it wakes counts as woken by the interrupt `vector`. With interrupts off.
+    /// Runs what an interrupt of this CPU is to do: what it wakes counts as woken by the interrupt `vector`, and goes through
+    /// the queues that an interrupt may use. With interrupts off.
     #[inline]
     pub fn in_interrupt<R>(self, vector: u8, serve: impl FnOnce() -> R) -> R {
         let shared = self.0;

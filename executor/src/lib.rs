@@ -79,8 +79,8 @@
 //! | see what happens | [`waits_here`], [`TaskRef`]'s questions, [`Executor::statistics`], [`Executor::set_traced`] with [`TraceEvent`] |
 //! | test all of it | [`testing`]: a clock turned by hand, seeded schedules, dropping a future at every await |
 //!
-//! What an interrupt handler may call: [`TaskRef::wake`], `Waker::wake`, [`sync::Event::notify`], [`Executor::alarm`]. They take no
-//! lock and no memory. Nothing is freed in them: a cell whose last reference goes is put on a list, and freed between two polls.
+//! What an interrupt handler may call, within [`Executor::in_interrupt`]: [`TaskRef::wake`], `Waker::wake`, [`sync::Event::notify`],
+//! [`Executor::alarm`]. They take no lock and no memory. Nothing is freed in them: a cell whose last reference goes is put on a list, and freed between two polls.
 //!
 //! # What it is checked with
 //!

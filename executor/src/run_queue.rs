@@ -1,12 +1,13 @@
 //! The tasks that wait for a CPU, and which of them goes next.
 //!
-//! Each CPU has a [`RunQueue`], which is its own, and an [`Inbox`], into which anybody may push:
+//! Each CPU has a [`RunQueue`], which is its own, room for a task that goes `next`, and an [`Inbox`], into which anybody may push:
 //!
 //! ```text
-//!   wake on this CPU, queue not in use ────────────────► RunQueue { drivers, real_time, next, users }
-//!   wake from elsewhere, or from an interrupt                ▲                     │
-//!   that came while the queue was in use ──► Inbox ──────────┘ collect()           ▼ pop()
-//!                                      full? └► overflow (a lock-free list)   the executor polls
+//!   wake by the task that runs here, the first ─► next ─────────────────────────────┐ nobody else waits: no lock
+//!   wake on this CPU, queue not in use ────────────────► RunQueue { drivers,        │
+//!   wake from elsewhere, or from an interrupt                ▲      real_time, users }
+//!   that came while the queue was in use ──► Inbox ──────────┘ collect()            ▼ pop()
+//!                                      full? └► overflow (a lock-free list)    the executor polls
 //! ```
 //!
 //! No push ever fails or needs memory: a task stands in one queue at most and brings its own links.
@@ -33,7 +34,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::{
     atomic::{AtomicU64, AtomicUsize, Ordering, foreign_step},
-    task::{ByTime, Class, Fifo, Runnable, Stack, TaskRef},
+    task::{ByTime, Class, Fifo, Runnable, Slot, Stack, TaskRef},
 };
 
 /// How many driver tasks may go before a waiting user task.
@@ -60,7 +61,7 @@ const REAL_TIME_PERIOD: u64 = 1_000_000_000;
 /// How much of each period real-time tasks have while others wait, in nanoseconds.
 const REAL_TIME_SHARE: u64 = 950_000_000;
 /// How far behind the others a task may be in virtual time when it wakes, in nanoseconds.
-const SLEEPER_CREDIT: u64 = GRANULARITY / 2;
+pub(crate) const SLEEPER_CREDIT: u64 = GRANULARITY / 2;
 /// How far ahead in virtual time, in nanoseconds, a task begins of the user task that has spawned it. Whoever spawns ever new tasks is so
 /// held to have used the time; without it, those would go before all who wait.
 const SPAWN_DEBIT: u64 = GRANULARITY / 2;
@@ -76,8 +77,7 @@ pub(crate) struct RunQueue {
     /// By [`real_time_place`].
     real_time: ByTime,
     users: ByTime,
-    next: Option<Runnable>,
-    /// How many tasks are in the four of them.
+    /// How many tasks are in the three of them.
     length: usize,
     /// How many of these are driver tasks.
     driver_count: usize,
@@ -110,7 +110,6 @@ impl RunQueue {
             drivers: Fifo::new(),
             real_time: ByTime::new(),
             users: ByTime::new(),
-            next: None,
             length: 0,
             driver_count: 0,
             real_time_count: 0,
@@ -128,9 +127,10 @@ impl RunQueue {
         self.length
     }
 
-    /// Queues a task that was woken, spawned or stolen, or that has had its turn.
-    pub(crate) fn push(&mut self, task: Runnable) {
-        self.insert(task, false);
+    /// Queues a task that was woken, spawned or stolen, or that has had its turn. Its virtual time, or [`u64::MAX`] if it has none that
+    /// counts against others.
+    pub(crate) fn push(&mut self, task: Runnable) -> u64 {
+        self.insert(task, false)
     }
 
     /// Queues a task that was interrupted: if it is a real-time task, ahead of those of its priority.
@@ -138,11 +138,12 @@ impl RunQueue {
         self.insert(task, true);
     }
 
-    fn insert(&mut self, task: Runnable, was_interrupted: bool) {
+    fn insert(&mut self, task: Runnable, was_interrupted: bool) -> u64 {
         self.length += 1;
         if let Some(state) = &mut self.shuffle {
             let place = draw(state);
-            return self.users.push(task, place);
+            self.users.push(task, place);
+            return u64::MAX;
         }
         match task.facts().class() {
             Class::Driver => {
@@ -154,38 +155,16 @@ impl RunQueue {
                 self.real_time.push(task, real_time_place(priority, was_interrupted));
             }
             Class::User { .. } => {
-                let time = self.catch_up(&task, SLEEPER_CREDIT);
+                let time = catch_up(&task, self.floor, SLEEPER_CREDIT);
                 self.users.push(task, time);
+                return time;
             }
             Class::Batch { .. } => {
-                let time = self.catch_up(&task, 0);
+                let time = catch_up(&task, self.floor, 0);
                 self.users.push(task, time);
             }
         }
-    }
-
-    /// Queues a task that the running one has woken: it goes next, if it may. Its virtual time, or [`u64::MAX`] if it has none that counts.
-    pub(crate) fn push_next(&mut self, task: Runnable) -> u64 {
-        if self.shuffle.is_some() || !matches!(task.facts().class(), Class::User { .. }) {
-            self.push(task);
-            return u64::MAX;
-        }
-        let time = self.catch_up(&task, SLEEPER_CREDIT);
-        self.length += 1;
-        match self.next {
-            None => self.next = Some(task),
-            Some(_) => self.users.push(task, time),
-        }
-        time
-    }
-
-    /// Brings a task that has slept up to the others, all but its credit. Its virtual time.
-    fn catch_up(&self, task: &Runnable, credit: u64) -> u64 {
-        // Relaxed: the `Runnable` is ours, and nobody else changes it.
-        let own = task.facts().virtual_runtime.load(Ordering::Relaxed);
-        let time = own.max(self.floor.saturating_sub(credit));
-        task.facts().virtual_runtime.store(time, Ordering::Relaxed);
-        time
+        u64::MAX
     }
 
     /// Puts `took` nanoseconds down to real-time tasks.
@@ -193,10 +172,10 @@ impl RunQueue {
         self.period_used = self.period_used.saturating_add(took);
     }
 
-    /// Takes out the task that goes next. `now` is asked only where one class waits for another.
-    pub(crate) fn pop(&mut self, now: impl Fn() -> u64) -> Option<Chosen> {
+    /// Takes out the task that goes next, or that in `next`. `now` is asked only where one class waits for another.
+    pub(crate) fn pop(&mut self, next: &Slot, now: impl Fn() -> u64) -> Option<Chosen> {
         if self.driver_count > 0 {
-            if self.length == self.driver_count {
+            if self.length == self.driver_count && next.is_empty() {
                 self.driver_burst = 0;
                 self.driver_since = None;
                 return self.pop_driver();
@@ -210,25 +189,26 @@ impl RunQueue {
         }
         self.driver_burst = 0;
         self.driver_since = None;
-        let task = if self.real_time_count > 0 { self.pop_real_time(now) } else { self.pop_user() }?;
-        self.length -= 1;
+        let task = if self.real_time_count > 0 { self.pop_real_time(next, now) } else { self.pop_user(next) }?;
         Some(Chosen { task, is_spared: self.driver_count > 0 })
     }
 
     /// Takes out a real-time task, or a user task if those have had their share.
     #[cold]
-    fn pop_real_time(&mut self, now: impl Fn() -> u64) -> Option<Runnable> {
-        if self.length > self.driver_count + self.real_time_count {
+    fn pop_real_time(&mut self, next: &Slot, now: impl Fn() -> u64) -> Option<Runnable> {
+        if self.length > self.driver_count + self.real_time_count || !next.is_empty() {
             let now = now();
             if now.saturating_sub(self.period_since) >= REAL_TIME_PERIOD {
                 (self.period_since, self.period_used) = (now, 0);
             }
             if self.period_used >= REAL_TIME_SHARE {
-                return self.pop_user();
+                return self.pop_user(next);
             }
         }
+        let task = self.real_time.pop()?;
+        self.length -= 1;
         self.real_time_count -= 1;
-        self.real_time.pop()
+        Some(task)
     }
 
     fn pop_driver(&mut self) -> Option<Chosen> {
@@ -238,8 +218,8 @@ impl RunQueue {
         Some(Chosen { task, is_spared: false })
     }
 
-    fn pop_user(&mut self) -> Option<Runnable> {
-        if let Some(next) = self.next.take() {
+    fn pop_user(&mut self, next: &Slot) -> Option<Runnable> {
+        if let Some(next) = next.take() {
             let time = next.facts().virtual_runtime.load(Ordering::Relaxed);
             let is_fair = self.users.first_time().is_none_or(|first| time <= first.saturating_add(GRANULARITY));
             if is_fair && self.hand_offs < HAND_OFFS {
@@ -247,12 +227,20 @@ impl RunQueue {
                 return Some(next);
             }
             self.users.push(next, time);
+            self.length += 1;
         }
         self.hand_offs = 0;
         let task = self.users.pop()?;
+        self.length -= 1;
         // In a shuffled queue the places are not times; the floor is not used there.
         self.floor = self.floor.max(task.facts().virtual_runtime.load(Ordering::Relaxed));
         Some(task)
+    }
+
+    /// Brings the floor up to what it was raised to without the lock.
+    #[inline]
+    pub(crate) fn raise_floor(&mut self, floor: u64) {
+        self.floor = self.floor.max(floor);
     }
 
     /// Moves up to `count` tasks to `thief`, of those that it `may_run`; returns how many. Virtual times are moved to the thief's scale.
@@ -260,7 +248,6 @@ impl RunQueue {
         let count = count.min(STEAL_LIMIT);
         let mut kept = Fifo::new();
         let (mut given, mut looked_at) = (0, 0);
-        // The `next` task stays: it is warm here.
         while given < count
             && looked_at < 2 * STEAL_LIMIT
             && let Some(task) = self.take_spare()
@@ -290,6 +277,16 @@ impl RunQueue {
         self.length -= 1;
         Some(task)
     }
+}
+
+/// Brings a task that has slept up to the others, all but its credit. Its virtual time.
+#[inline]
+pub(crate) fn catch_up(task: &Runnable, floor: u64, credit: u64) -> u64 {
+    // Relaxed: the `Runnable` is the caller's, and nobody else changes it.
+    let own = task.facts().virtual_runtime.load(Ordering::Relaxed);
+    let time = own.max(floor.saturating_sub(credit));
+    task.facts().virtual_runtime.store(time, Ordering::Relaxed);
+    time
 }
 
 /// Where a real-time task stands: the greatest priority first, and within it who was interrupted first; equals in the order in which
@@ -385,15 +382,25 @@ impl Inbox {
             let Some(task) = self.slots.pop() else { break };
             queue.push(task);
         }
-        self.overflow.take_all().for_each(|task| queue.push(task));
+        for task in self.overflow.take_all() {
+            queue.push(task);
+        }
     }
 
     /// Publishes the length of the queue. The caller holds the queue's lock.
     #[inline]
     pub(crate) fn publish(&self, queue: &RunQueue) {
         self.waiting.store(queue.length(), Ordering::Release);
-        // Relaxed: a hint.
-        self.floor.store(queue.floor, Ordering::Relaxed);
+        self.raise_floor(queue.floor);
+    }
+
+    /// A user task of this virtual time is polled.
+    #[inline]
+    pub(crate) fn raise_floor(&self, time: u64) {
+        // Relaxed: a hint. Of two CPUs that raise it at the same time one may be forgotten until the next poll.
+        if time > self.floor() {
+            self.floor.store(time, Ordering::Relaxed);
+        }
     }
 
     /// Whether a task is in the inbox or in the run queue. For the CPU itself a reliable answer: it may sleep on it.

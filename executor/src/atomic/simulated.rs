@@ -157,6 +157,13 @@ impl<T> AtomicPtr<T> {
     }
 
     #[inline]
+    pub(crate) fn store(&self, value: *mut T, order: Ordering) {
+        memory::step(Step::Next);
+        memory::drain();
+        self.0.store(value, order);
+    }
+
+    #[inline]
     pub(crate) fn swap(&self, value: *mut T, order: Ordering) -> *mut T {
         memory::step(Step::Next);
         memory::drain();

@@ -126,7 +126,11 @@ impl<M: Machine> Shared<M> {
     fn choose(&self, index: usize) -> Option<Chosen> {
         let cpu = &self.cpus[index];
         while cpu.has_waiting() {
-            let chosen = cpu.queue().pop(|| self.machine.now().as_nanos())?;
+            let chosen = if cpu.inbox.has_waiting() {
+                cpu.queue().pop(&cpu.next, || self.machine.now().as_nanos())?
+            } else {
+                Chosen { task: cpu.pop_next()?, is_spared: false }
+            };
             if chosen.task.facts().allows(index) {
                 return Some(chosen);
             }
@@ -146,7 +150,8 @@ impl<M: Machine> Shared<M> {
 
     fn steal_from(&self, victim: usize, index: usize, was_in_use: &mut bool) -> Option<Chosen> {
         let (victim, thief) = (&self.cpus[victim], &self.cpus[index]);
-        if !victim.has_waiting() {
+        // Not the one that goes next there.
+        if !victim.inbox.has_waiting() {
             return None;
         }
         // Of a CPU that is asleep nothing is taken: it has been kicked, and the task is warm there.
@@ -163,10 +168,11 @@ impl<M: Machine> Shared<M> {
             return None;
         };
         // A CPU that is polling can spare its only waiting task, too.
-        let spared = theirs.length().saturating_add(usize::from(victim.current.is_busy())) / 2;
+        let others = usize::from(victim.current.is_busy()) + usize::from(!victim.next.is_empty());
+        let spared = theirs.length().saturating_add(others) / 2;
         let taken = theirs.give_to(&mut ours, spared, |task| task.facts().allows(index));
         drop(theirs);
-        let chosen = ours.pop(|| self.machine.now().as_nanos());
+        let chosen = ours.pop(&thief.next, || self.machine.now().as_nanos());
         drop(ours);
         thief.count.stolen.add(taken as u64);
         let chosen = chosen?;
@@ -256,9 +262,11 @@ impl<M: Machine> Shared<M> {
             {
                 queue.push_interrupted(task);
             }
-            _ => queue.push(task),
+            _ => {
+                queue.push(task);
+            }
         }
-        let has_more_than_one = queue.length() > 1;
+        let has_more_than_one = queue.length() > 1 || !cpu.next.is_empty();
         drop(queue);
         if has_more_than_one && let Some(idle) = self.take_idle_cpu(|_| true) {
             // It finds nothing in its own queue, and comes for ours.
@@ -270,8 +278,8 @@ impl<M: Machine> Shared<M> {
     /// moving, but three tasks on two CPUs are to have the same time in the end: now and then it is answered, too.
     fn less_busy(&self, index: usize, facts: &Facts, now: u64) -> Option<usize> {
         let cpu = &self.cpus[index];
-        let tasks = |cpu: &Cpu| cpu.inbox.waiting() + usize::from(cpu.current.is_busy());
-        let here = cpu.inbox.waiting() + 1;
+        let tasks = |cpu: &Cpu| cpu.waiting() + usize::from(cpu.current.is_busy());
+        let here = cpu.waiting() + 1;
         if here < 2 || self.cpus.len() < 2 {
             return None;
         }

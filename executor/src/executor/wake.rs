@@ -39,27 +39,31 @@ impl<M: Machine> Shared<M> {
         if self.is_traced() {
             self.trace_queued(task.facts(), origin, here, index);
         }
-        match if index == here { cpu.try_queue_to_push() } else { None } {
-            Some(mut queue) => {
-                // Relaxed: read on the CPU that writes it, or a hint.
-                let time_of = |task: &TaskRef| task.facts().virtual_runtime.load(Ordering::Relaxed);
-                let current = if origin == Origin::Wake { cpu.current.with(time_of) } else { None };
-                match current {
-                    // Woken by the task that runs here: its data is warm, it may go next.
-                    Some(current) => {
-                        if queue.push_next(task).saturating_add(INTERRUPTION) < current {
-                            cpu.demands.set(Demands::RESCHEDULE);
-                        }
-                    }
-                    None => queue.push(task),
-                }
-            }
-            None => cpu.inbox.push(task),
-        }
         if index == here {
+            self.push_here(cpu, task, origin);
             self.nudge_here(cpu, rank);
         } else {
+            cpu.inbox.push(task);
             self.nudge(index, here, rank);
+        }
+    }
+
+    /// Queues a task on this CPU.
+    fn push_here(&self, cpu: &Cpu, task: Runnable, origin: Origin) {
+        // Relaxed: read on the CPU that writes it, or a hint.
+        let time_of = |task: &TaskRef| task.facts().virtual_runtime.load(Ordering::Relaxed);
+        let current = if origin == Origin::Wake { cpu.current.with(time_of) } else { None };
+        // Woken by the task that runs here: its data is warm, it may go next.
+        let pushed = if current.is_some() && Cause::is_task(cpu.cause.get()) { cpu.push_next(task) } else { Err(task) };
+        let time = match pushed {
+            Ok(time) => time,
+            Err(task) => match cpu.try_queue_to_push() {
+                Some(mut queue) => queue.push(task),
+                None => return cpu.inbox.push(task),
+            },
+        };
+        if current.is_some_and(|current| time.saturating_add(INTERRUPTION) < current) {
+            cpu.demands.set(Demands::RESCHEDULE);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Collections of tasks: a lock-free stack, a first-in-first-out queue, and one ordered by virtual time.
+//! Collections of tasks: room for one, a lock-free stack, a first-in-first-out queue, and one ordered by virtual time.
 //!
 //! What they hold are owners of a task's links ([`Runnable`], [`Dead`]), taken by value and given back by value. So a task is
 //! in one collection at most, and the safe functions here are safe for everybody. next: run_queue.rs.
@@ -89,6 +89,41 @@ impl ByTime {
     pub(crate) fn pop(&mut self) -> Option<Runnable> {
         // SAFETY: every element was pushed above, as a `Runnable`, and is taken out once.
         self.0.pop().map(|link| unsafe { Runnable::from_link(link) })
+    }
+}
+
+/// Room for one runnable task. Looked into from anywhere, filled and emptied by one thread of execution.
+pub(crate) struct Slot(AtomicPtr<Links>);
+
+impl Slot {
+    pub(crate) fn new() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        // Relaxed: reliable for who fills it; for others a hint.
+        self.0.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Puts `task` in, where nothing is. Not in an interrupt handler: of two that fill it at the same time one would be forgotten.
+    #[inline]
+    pub(crate) fn fill(&self, task: Runnable) {
+        debug_assert!(self.is_empty(), "the slot was full");
+        // Release: pairs with the Acquire of take(), should that be another thread's.
+        self.0.store(task.into_link().as_ptr(), Ordering::Release);
+    }
+
+    /// Takes out what is in.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<Runnable> {
+        if self.is_empty() {
+            return None;
+        }
+        // A read-modify-write, whoever calls: a task is given to one only.
+        let link = NonNull::new(self.0.swap(ptr::null_mut(), Ordering::AcqRel))?;
+        // SAFETY: what is in was put in by fill(), as a `Runnable`, and is taken out once.
+        Some(unsafe { Runnable::from_link(link) })
     }
 }
 

@@ -29,6 +29,8 @@ const STACK: usize = 32 * 1024;
 /// More steps than any seed needs: then something goes round in circles.
 const STEP_LIMIT: u64 = 3_000_000;
 const NEVER: u64 = u64::MAX;
+/// The vector of every device.
+const DEVICE: u8 = 0x40;
 
 thread_local! {
     static WORLD: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
@@ -279,7 +281,7 @@ impl World {
             let device =
                 cpu.device.borrow_mut().first_entry().filter(|first| first.key().0 <= now).map(|first| first.remove());
             if let Some(handler) = device {
-                handler();
+                self.executor.get().expect("it runs").in_interrupt(DEVICE, handler);
             } else if cpu.alarm.get() <= now {
                 cpu.alarm.set(NEVER);
                 self.alarms.set(self.alarms.get() + 1);
