@@ -226,10 +226,10 @@ impl Cpu {
         Ok(time)
     }
 
-    /// Takes out the task that goes next, if none but that waits: without the queue's lock.
+    /// The task to be polled if none waits but the one that goes next, or the one that is to be polled `again`: without the queue's lock.
     #[inline]
-    pub(crate) fn pop_next(&self) -> Option<Runnable> {
-        let task = self.next.take()?;
+    pub(crate) fn alone(&self, again: Option<Runnable>) -> Option<Runnable> {
+        let task = again.or_else(|| self.next.take())?;
         // Relaxed: the `Runnable` is ours.
         self.inbox.raise_floor(task.facts().virtual_runtime.load(Ordering::Relaxed));
         Some(task)

@@ -157,9 +157,9 @@ impl<M: Machine> Executor<M> {
 
     /// Runs tasks on this CPU until `is_over`, which is asked before each turn; whoever makes it so kicks the CPU.
     pub fn run_until(self, cpu: usize, is_over: impl Fn() -> bool) {
-        let _driver = Driver::new(self.0, cpu);
+        let mut driver = Driver::new(self.0, cpu);
         while !is_over() {
-            if !self.0.turn(cpu) {
+            if !self.0.turn(cpu, &mut driver.again) {
                 self.0.sleep(cpu);
             }
         }
@@ -168,15 +168,15 @@ impl<M: Machine> Executor<M> {
     /// Runs tasks on this CPU until all of them wait. Timers that are due are fired.
     pub fn run_until_idle(self) {
         let cpu = self.0.machine.current_cpu();
-        let _driver = Driver::new(self.0, cpu);
-        while self.0.turn(cpu) {}
+        let mut driver = Driver::new(self.0, cpu);
+        while self.0.turn(cpu, &mut driver.again) {}
     }
 
     /// Polls one task of this CPU, if one is there. Says whether it was. For tests that look between two polls.
     pub fn run_one(self) -> bool {
         let cpu = self.0.machine.current_cpu();
-        let _driver = Driver::new(self.0, cpu);
-        self.0.turn(cpu)
+        let mut driver = Driver::new(self.0, cpu);
+        self.0.turn(cpu, &mut driver.again)
     }
 
     /// The task that this CPU is polling.

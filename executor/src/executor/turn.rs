@@ -8,6 +8,9 @@
 //!    └─────────┴───────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! A task that was woken while it ran is kept in hand (`again`) until the next task is chosen: if nobody else waits, it is that, and
+//! no queue is touched; else it is queued and the next taken out in one.
+//!
 //! Tasks are polled with interrupts on. Everything here belongs to the CPU that runs it; what comes from elsewhere comes through
 //! its inbox, its flags, and kicks. next: wake.rs.
 
@@ -36,8 +39,8 @@ const BETWEEN_REPORTS: u64 = 1_000_000_000;
 type Place = Option<&'static Location<'static>>;
 
 impl<M: Machine> Shared<M> {
-    /// One round of the loop. False if there was nothing to poll.
-    pub(super) fn turn(&self, index: usize) -> bool {
+    /// One round of the loop. False if there was nothing to poll. `again` is the task in hand, before and after.
+    pub(super) fn turn(&self, index: usize, again: &mut Option<Runnable>) -> bool {
         let cpu = &self.cpus[index];
         self.free_dead(cpu);
         if cpu.demands.has(Demands::ALARM) {
@@ -46,7 +49,7 @@ impl<M: Machine> Shared<M> {
         // Taken back before looking, so that a request that comes later stays.
         cpu.demands.take(Demands::RESCHEDULE);
         let mut was_in_use = false;
-        let Some(chosen) = self.choose(index).or_else(|| self.steal(index, &mut was_in_use)) else {
+        let Some(chosen) = self.choose(index, again.take()).or_else(|| self.steal(index, &mut was_in_use)) else {
             cpu.stamp.store(0, Ordering::Relaxed);
             if was_in_use {
                 spin_loop();
@@ -54,7 +57,7 @@ impl<M: Machine> Shared<M> {
             // A deadline may have passed while the alarm is still on its way; and a queue that could not be looked at may hold something.
             return self.fire_timers(cpu) || !cpu.has_nothing_to_do() || was_in_use;
         };
-        self.poll(index, chosen);
+        *again = self.poll(index, chosen);
         true
     }
 
@@ -123,13 +126,18 @@ impl<M: Machine> Shared<M> {
         self.arm(cpu, end);
     }
 
-    fn choose(&self, index: usize) -> Option<Chosen> {
+    fn choose(&self, index: usize, mut again: Option<Runnable>) -> Option<Chosen> {
         let cpu = &self.cpus[index];
-        while cpu.has_waiting() {
-            let chosen = if cpu.inbox.has_waiting() {
-                cpu.queue().pop(&cpu.next, || self.machine.now().as_nanos())?
+        loop {
+            let chosen = if cpu.inbox.has_waiting() || again.is_some() && !cpu.next.is_empty() {
+                let mut queue = cpu.queue();
+                // What came in meanwhile goes first.
+                if let Some(task) = again.take() {
+                    queue.push(task);
+                }
+                queue.pop(&cpu.next, || self.machine.now().as_nanos())?
             } else {
-                Chosen { task: cpu.pop_next()?, is_spared: false }
+                Chosen { task: cpu.alone(again.take())?, is_spared: false }
             };
             if chosen.task.facts().allows(index) {
                 return Some(chosen);
@@ -137,7 +145,6 @@ impl<M: Machine> Shared<M> {
             // It came here before it was said where it may run.
             self.queue(chosen.task, Origin::Move);
         }
-        None
     }
 
     /// Takes half of the tasks of some CPU that has more than it can run, and returns the one to begin with. `was_in_use`: some CPU's queue
@@ -183,7 +190,8 @@ impl<M: Machine> Shared<M> {
         Some(chosen)
     }
 
-    fn poll(&self, index: usize, Chosen { task, is_spared }: Chosen) {
+    /// Polls a task. Returns it if it is to be kept in hand, to be polled again.
+    fn poll(&self, index: usize, Chosen { task, is_spared }: Chosen) -> Option<Runnable> {
         let cpu = &self.cpus[index];
         // Relaxed, throughout: these are read on this CPU, or are hints.
         cpu.is_spared.store(is_spared, Ordering::Relaxed);
@@ -230,19 +238,23 @@ impl<M: Machine> Shared<M> {
         });
         assert_no_lock_held();
         match outcome {
-            Outcome::Idle | Outcome::Done(None) => {}
+            Outcome::Idle | Outcome::Done(None) => None,
             Outcome::Again(task) => self.queue_again(index, task),
-            Outcome::Done(Some(dead)) | Outcome::Abandoned(dead) => self.free(dead),
+            Outcome::Done(Some(dead)) | Outcome::Abandoned(dead) => {
+                self.free(dead);
+                None
+            }
         }
     }
 
-    /// Queues a task that was woken while it ran, behind its like.
-    fn queue_again(&self, index: usize, task: Runnable) {
+    /// A task was woken while it ran: queues it behind its like, or returns it, to be kept in hand.
+    fn queue_again(&self, index: usize, task: Runnable) -> Option<Runnable> {
         if self.is_traced() {
             self.machine.trace(&TraceEvent::Requeued { task: task.facts().id() });
         }
         if !task.facts().allows(index) {
-            return self.queue(task, Origin::Move);
+            self.queue(task, Origin::Move);
+            return None;
         }
         let cpu = &self.cpus[index];
         let now = cpu.stamp.load(Ordering::Relaxed);
@@ -252,19 +264,22 @@ impl<M: Machine> Shared<M> {
             && class.weight().is_some()
             && let Some(other) = self.less_busy(index, task.facts(), now)
         {
-            return self.queue_on(other, index, task);
+            self.queue_on(other, index, task);
+            return None;
+        }
+        let keeps_its_place = match class {
+            Class::RealTime { takes_turns, .. } => cpu.demands.has(Demands::RESCHEDULE) || is_slice_over && !takes_turns,
+            _ => false,
+        };
+        if !keeps_its_place && !self.has_idle_cpu() {
+            return Some(task);
         }
         let mut queue = cpu.queue();
         // What came in meanwhile goes first.
-        match class {
-            Class::RealTime { takes_turns, .. }
-                if cpu.demands.has(Demands::RESCHEDULE) || is_slice_over && !takes_turns =>
-            {
-                queue.push_interrupted(task);
-            }
-            _ => {
-                queue.push(task);
-            }
+        if keeps_its_place {
+            queue.push_interrupted(task);
+        } else {
+            queue.push(task);
         }
         let has_more_than_one = queue.length() > 1 || !cpu.next.is_empty();
         drop(queue);
@@ -272,6 +287,7 @@ impl<M: Machine> Shared<M> {
             // It finds nothing in its own queue, and comes for ours.
             self.kick(idle, index);
         }
+        None
     }
 
     /// A CPU on which a task whose slice on CPU `index` is over has fewer to compete with. If it is one fewer only, nothing is won by
@@ -372,8 +388,12 @@ fn virtual_time(time: u64, weight: u32) -> u64 {
     if weight == 1024 { time } else { time.saturating_mul(1024) / u64::from(weight.max(1)) }
 }
 
-/// Keeps a second loop from driving the same CPU.
-pub(super) struct Driver<'a>(&'a Cpu);
+/// Keeps a second loop from driving the same CPU, and the task that this one has in hand.
+pub(super) struct Driver<'a> {
+    cpu: &'a Cpu,
+    /// A task to be polled again, unless another one goes first.
+    pub(super) again: Option<Runnable>,
+}
 
 impl<'a> Driver<'a> {
     pub(super) fn new<M: Machine>(shared: &'a Shared<M>, cpu: usize) -> Self {
@@ -381,12 +401,15 @@ impl<'a> Driver<'a> {
         let was_driven = cpu.is_driven.swap(true, Ordering::Acquire);
         assert!(!was_driven, "a CPU is driven by one loop, and not from within a task");
         cpu.stamp.store(0, Ordering::Relaxed);
-        Self(cpu)
+        Self { cpu, again: None }
     }
 }
 
 impl Drop for Driver<'_> {
     fn drop(&mut self) {
-        self.0.is_driven.store(false, Ordering::Release);
+        if let Some(task) = self.again.take() {
+            self.cpu.queue().push(task);
+        }
+        self.cpu.is_driven.store(false, Ordering::Release);
     }
 }
