@@ -53,7 +53,7 @@ use self::{cell::VTable, waker::raw_waker};
 pub(crate) use self::{
     cell::{NewTask, spawn},
     current::CurrentTask,
-    queues::{ByTime, Fifo, Slot, Stack},
+    queues::{ByPlace, ByTime, Fifo, Slot, Stack},
     registry::Registry,
     waker::note_wait,
 };

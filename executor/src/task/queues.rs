@@ -1,4 +1,4 @@
-//! Collections of tasks: room for one, a lock-free stack, a first-in-first-out queue, and one ordered by virtual time.
+//! Collections of tasks: room for one, a lock-free stack, a first-in-first-out queue, and two in an order.
 //!
 //! What they hold are owners of a task's links ([`Runnable`], [`Dead`]), taken by value and given back by value. So a task is
 //! in one collection at most, and the safe functions here are safe for everybody. next: run_queue.rs.
@@ -11,7 +11,7 @@ use core::{
 use super::{Dead, Runnable};
 use crate::{
     atomic::{AtomicPtr, Ordering},
-    list::{Heap, Link, Links, List},
+    list::{Calendar, Heap, Link, Links, List},
 };
 
 /// What owns the links of a cell, and can give them up to a collection.
@@ -67,13 +67,33 @@ impl Fifo {
     }
 }
 
-/// Runnable tasks, least virtual runtime first.
-#[derive(Debug, Default)]
-pub(crate) struct ByTime(Heap);
+/// Runnable tasks, by their places.
+#[derive(Debug)]
+pub(crate) struct ByPlace(Heap);
+
+impl ByPlace {
+    pub(crate) const fn new() -> Self {
+        Self(Heap::new())
+    }
+
+    pub(crate) fn push(&mut self, task: Runnable, place: u64) {
+        // SAFETY: `task` owned the links; they are this heap's now. The queue's reference keeps the cell, which never moves.
+        unsafe { self.0.insert(task.into_link(), place) };
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Runnable> {
+        // SAFETY: every element was pushed above, as a `Runnable`, and is taken out once.
+        self.0.pop().map(|link| unsafe { Runnable::from_link(link) })
+    }
+}
+
+/// Runnable tasks, least virtual runtime first, to within 131 µs; those with as much in the order in which they came.
+#[derive(Debug)]
+pub(crate) struct ByTime(Calendar);
 
 impl ByTime {
     pub(crate) const fn new() -> Self {
-        Self(Heap::new())
+        Self(Calendar::new())
     }
 
     /// The virtual runtime of the task that [`ByTime::pop`] would return.
@@ -82,7 +102,7 @@ impl ByTime {
     }
 
     pub(crate) fn push(&mut self, task: Runnable, time: u64) {
-        // SAFETY: `task` owned the links; they are this heap's now. The queue's reference keeps the cell, which never moves.
+        // SAFETY: `task` owned the links; they are this calendar's now. The queue's reference keeps the cell, which never moves.
         unsafe { self.0.insert(task.into_link(), time) };
     }
 
