@@ -25,7 +25,7 @@ use core::{
 
 use crate::{
     atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence},
-    list::{Heap, Home},
+    list::{Home, Wheel},
     run_queue::{Inbox, RunQueue, SLEEPER_CREDIT, catch_up},
     statistics::{Counter, Counters},
     sync::{Rank, SpinGuard, SpinLock},
@@ -164,7 +164,7 @@ pub(crate) struct Cpu {
     is_shuffled: bool,
     /// Cells to be freed.
     pub(crate) dead: Stack<Dead>,
-    pub(crate) timers: Home<Heap, Timer>,
+    pub(crate) timers: Home<Wheel, Timer>,
     pub(crate) count: Counters,
 }
 
@@ -190,7 +190,7 @@ impl Cpu {
             next: Slot::new(),
             is_shuffled: shuffle.is_some(),
             dead: Stack::new(),
-            timers: Home::new(Rank::TIMERS, Heap::new()),
+            timers: Home::new(Rank::TIMERS, Wheel::new()),
             count: Counters::default(),
         }
     }

@@ -7,18 +7,21 @@
 //!   A node that is dropped while it hangs takes itself out: that is what makes cancellation safe.
 //! - *Tasks*: whoever owns a task's [`Runnable`](crate::task::Runnable) owns its links; `run_queue.rs` keeps them here.
 //!
-//! The shape is a [`List`] (first in, first out), a [`Heap`] (smallest key first) or a [`Calendar`] (smallest key first, to within a
-//! day). They are this crate's only pointer work besides task.rs. next: list/heap.rs, list/calendar.rs, list/node.rs.
+//! The shape is a [`List`] (first in, first out), a [`Heap`] (smallest key first), a [`Calendar`] (smallest key first, to within a
+//! day) or a [`Wheel`] (what is due first). They are this crate's only pointer work besides task.rs. next: list/heap.rs,
+//! list/calendar.rs, list/wheel.rs, list/node.rs.
 
 mod calendar;
 mod heap;
 mod node;
+mod wheel;
 
 use core::ptr::NonNull;
 
 pub(crate) use calendar::Calendar;
 pub(crate) use heap::Heap;
 pub(crate) use node::{Home, Locked, Node, Visit};
+pub(crate) use wheel::Wheel;
 
 /// A pointer to the links of something linked.
 pub(crate) type Link = NonNull<Links>;

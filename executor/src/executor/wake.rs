@@ -8,7 +8,7 @@ use crate::{
     atomic::Ordering,
     cause::Cause,
     cpu::{Cpu, Demands, Mode},
-    list::{Heap, Home},
+    list::{Home, Wheel},
     machine::{Machine, TraceEvent},
     run_queue::{INTERRUPTION, rescale},
     task::{Class, Dead, Facts, Runnable, Schedule, TaskRef},
@@ -230,7 +230,7 @@ impl<M: Machine> Clock for Shared<M> {
         self.machine.current_cpu()
     }
 
-    fn timers(&'static self, cpu: usize) -> &'static Home<Heap, Timer> {
+    fn timers(&'static self, cpu: usize) -> &'static Home<Wheel, Timer> {
         &self.cpus[cpu].timers
     }
 

@@ -52,8 +52,17 @@ impl Heap {
         // SAFETY: exclusively the caller's, by contract; from here on an element of this heap.
         unsafe {
             *element.as_ptr() = Links { key, sequence: self.sequence, ..Links::new() };
-            self.root = meld(self.root, Some(element));
+            self.insert_ranked(element);
         }
+    }
+
+    /// Puts `element` in, which has its key and its sequence already.
+    ///
+    /// # Safety
+    /// As [`Heap::insert`]; it is linked to nothing.
+    pub(crate) unsafe fn insert_ranked(&mut self, element: Link) {
+        // SAFETY: exclusively the caller's, by contract; from here on an element of this heap.
+        self.root = unsafe { meld(self.root, Some(element)) };
     }
 
     /// Takes out an element with the smallest key.

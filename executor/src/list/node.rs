@@ -20,7 +20,7 @@ use core::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 
-use super::{Heap, Link, Links, List};
+use super::{Link, Links, List, Wheel};
 use crate::sync::{Rank, SpinGuard, SpinLock};
 
 /// What a [`Home`] can be made of.
@@ -45,7 +45,7 @@ impl Shape for List {
     }
 }
 
-impl Shape for Heap {
+impl Shape for Wheel {
     unsafe fn remove(&mut self, element: Link) {
         // SAFETY: the caller's promise is the same.
         unsafe { Self::remove(self, element) };
@@ -311,26 +311,24 @@ impl<T> Locked<'_, List, T> {
     }
 }
 
-impl<T> Locked<'_, Heap, T> {
+impl<T> Locked<'_, Wheel, T> {
     /// Puts `node` in at `key`, unless it is in already.
-    pub(crate) fn insert<Q: Deref<Target = Home<Heap, T>>>(&mut self, node: Pin<&Node<Q, Heap, T>>, key: u64) {
+    pub(crate) fn insert<Q: Deref<Target = Home<Wheel, T>>>(&mut self, node: Pin<&Node<Q, Wheel, T>>, key: u64) {
         if let Some(element) = self.admit(node) {
-            // SAFETY: it was in no heap; it is pinned, and takes itself out before it is dropped.
+            // SAFETY: it was in no wheel; it is pinned, and takes itself out before it is dropped.
             unsafe { self.shape.insert(element, key) };
         }
     }
 
-    /// The smallest key.
+    /// No key is smaller than this.
     pub(crate) fn first_key(&self) -> Option<u64> {
         self.shape.first_key()
     }
 
-    /// Takes out the node with the smallest key, if that is at most `limit`.
+    /// Takes out the node with the smallest key, if that is at most `limit`. If there is none, [`Locked::first_key`] is
+    /// afterwards more than `limit`.
     pub(crate) fn pop_up_to(&mut self, limit: u64) -> Option<&mut T> {
-        if self.shape.first_key()? > limit {
-            return None;
-        }
-        let element = self.shape.pop()?;
+        let element = self.shape.pop_up_to(limit)?;
         // SAFETY: it was just taken out of this home.
         Some(unsafe { self.dismiss(element) })
     }

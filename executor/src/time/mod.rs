@@ -1,7 +1,7 @@
 //! Time: instants, and waiting for them.
 //!
 //! The executor does not know what a clock is: it asks its [`Machine`](crate::Machine) for the time, and tells it when to ring
-//! the one alarm that each CPU has. On top of that alarm stands a heap of deadlines per CPU. next: timers.rs.
+//! the one alarm that each CPU has. On top of that alarm stands a wheel of deadlines per CPU. next: timers.rs.
 
 mod instant;
 mod sleep;

@@ -9,7 +9,7 @@ use core::{
 
 use super::{Instant, TimerHandle, timers::Timer};
 use crate::{
-    list::{Heap, Home, Node},
+    list::{Home, Node, Wheel},
     task::note_wait,
 };
 
@@ -26,7 +26,7 @@ pin_project_lite::pin_project! {
         cpu: usize,
         created_at: &'static Location<'static>,
         #[pin]
-        node: Node<&'static Home<Heap, Timer>, Heap, Timer>,
+        node: Node<&'static Home<Wheel, Timer>, Wheel, Timer>,
     }
 }
 

@@ -1,17 +1,18 @@
-//! Deadlines: one heap per CPU, whose nodes live in the sleeping futures.
+//! Deadlines: one timing wheel per CPU (list/wheel.rs), whose nodes live in the sleeping futures.
 //!
-//! Going to sleep inserts the future's own node (no memory, O(1)); dropping the future takes it out again (O(log n)); when the
-//! alarm rings, the executor pops what is due and wakes it. The alarm is set only when a deadline comes first that is earlier than what
-//! it is set to; when a deadline is taken back it is left alone, and rings once for nothing at most. next: sleep.rs.
+//! Going to sleep inserts the future's own node, dropping the future takes it out again (no memory, O(1)); when the alarm rings,
+//! the executor pops what is due and wakes it, exactly and in order. The alarm is set only when a deadline comes first that is earlier than what
+//! it is set to; when a deadline is taken back it is left alone, and rings once for nothing at most. (Where many deadlines lie
+//! together and far off, it is set to when that time begins, and then to the first of them.) next: sleep.rs.
 //!
 //! Exercise: a million sleeps with timeouts that never fire. How often is the alarm set?
 
 use core::{fmt, panic::Location, task::Waker};
 
 use super::{Instant, Sleep, Timeout};
-use crate::list::{Heap, Home};
+use crate::list::{Home, Wheel};
 
-/// What hangs in the heap.
+/// What hangs in the wheel.
 #[derive(Debug)]
 pub(crate) struct Timer {
     /// Woken when the deadline is reached; none once it is.
@@ -23,7 +24,7 @@ pub(crate) trait Clock: Sync {
     fn now(&self) -> Instant;
     /// The CPU that this is called on.
     fn here(&self) -> usize;
-    fn timers(&'static self, cpu: usize) -> &'static Home<Heap, Timer>;
+    fn timers(&'static self, cpu: usize) -> &'static Home<Wheel, Timer>;
     /// `deadline` is now the first of `cpu`.
     fn earliest_is(&self, cpu: usize, deadline: Instant);
 }
@@ -69,13 +70,13 @@ impl fmt::Debug for TimerHandle {
     }
 }
 
-/// How many wakers are taken out of the heap before its lock is released to wake them.
+/// How many wakers are taken out of the wheel before its lock is released to wake them.
 const BATCH: usize = 8;
 /// How many batches are woken at most before other tasks have a turn.
 const BATCHES: usize = 32;
 
 /// Wakes those whose deadline is not after `now`. Returns the first deadline that remains; it may be due as well.
-pub(crate) fn fire(timers: &Home<Heap, Timer>, now: Instant) -> Option<Instant> {
+pub(crate) fn fire(timers: &Home<Wheel, Timer>, now: Instant) -> Option<Instant> {
     let mut first = None;
     for _ in 0..BATCHES {
         let mut due: [Option<Waker>; BATCH] = [const { None }; BATCH];
