@@ -123,12 +123,14 @@ impl RunQueue {
         }
     }
 
+    #[inline]
     pub(crate) fn length(&self) -> usize {
         self.length
     }
 
     /// Queues a task that was woken, spawned or stolen, or that has had its turn. Its virtual time, or [`u64::MAX`] if it has none that
     /// counts against others.
+    #[inline]
     pub(crate) fn push(&mut self, task: Runnable) -> u64 {
         self.insert(task, false)
     }
@@ -138,6 +140,7 @@ impl RunQueue {
         self.insert(task, true);
     }
 
+    #[inline]
     fn insert(&mut self, task: Runnable, was_interrupted: bool) -> u64 {
         self.length += 1;
         if let Some(state) = &mut self.shuffle {
@@ -319,6 +322,7 @@ pub(crate) fn time_of_child(parent: &TaskRef, floor: u64) -> u64 {
 }
 
 /// Moves a task's virtual time from the scale of one CPU to that of another.
+#[inline]
 pub(crate) fn rescale(task: &Runnable, from: u64, to: u64) {
     let time = &task.facts().virtual_runtime;
     let moved = to.saturating_add(time.load(Ordering::Relaxed).saturating_sub(from));
@@ -350,6 +354,7 @@ impl Inbox {
     }
 
     /// Leaves a task. Takes no lock, needs no memory, cannot fail.
+    #[inline]
     pub(crate) fn push(&self, task: Runnable) {
         foreign_step();
         if self.slots.len() >= INBOX_SLOTS {

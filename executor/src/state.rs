@@ -75,6 +75,7 @@ impl State {
     }
 
     /// Marks the task as to be polled; a reference for the queue is added where one is needed.
+    #[inline]
     pub fn wake_by_ref(&self) -> Wake {
         self.update(|old| match old & (QUEUED | RUNNING | DONE) {
             0 => (old + QUEUED + REFERENCE, Wake::Enqueue),
@@ -84,6 +85,7 @@ impl State {
     }
 
     /// Marks the task as to be polled, and consumes one reference: it becomes the queue's, or goes.
+    #[inline]
     pub fn wake_by_value(&self) -> Wake {
         self.update(|old| {
             match old & (QUEUED | RUNNING | DONE) {
@@ -97,6 +99,7 @@ impl State {
     }
 
     /// QUEUED → RUNNING. Called by whoever took the task out of its queue.
+    #[inline]
     pub fn start(&self) {
         // Acquire: pairs with the Release of every wake that led to this poll, so that the poll sees what the waker saw.
         let old = self.0.fetch_add(RUNNING - QUEUED, Ordering::AcqRel);
@@ -104,6 +107,7 @@ impl State {
     }
 
     /// The poll returned Pending: RUNNING → IDLE, or → QUEUED if a wake came in the meantime.
+    #[inline]
     pub fn suspend(&self) -> Suspend {
         self.update(|old| {
             if old & NOTIFIED != 0 {
@@ -115,6 +119,7 @@ impl State {
     }
 
     /// The poll returned Ready, and the future has been dropped: → DONE. True if the queue's reference was the last one.
+    #[inline]
     pub fn complete(&self) -> bool {
         self.update(|old| {
             let new = (old & !(RUNNING | NOTIFIED) | DONE) - REFERENCE;
@@ -123,6 +128,7 @@ impl State {
     }
 
     /// One more reference; the caller holds one already.
+    #[inline]
     pub fn add_reference(&self) {
         // Relaxed: the new reference is made from one that exists, and publishes nothing.
         self.0.fetch_add(REFERENCE, Ordering::Relaxed);
@@ -134,6 +140,7 @@ impl State {
     }
 
     /// One reference fewer. True if it was the last: the cell is now the caller's alone.
+    #[inline]
     pub fn drop_reference(&self) -> bool {
         // AcqRel: whoever drops the last reference must see everything that the others did with theirs.
         let old = self.0.fetch_sub(REFERENCE, Ordering::AcqRel);
@@ -149,12 +156,14 @@ impl State {
     }
 
     /// Takes the notification back: the running task has seen it and looks for its cause itself.
+    #[inline]
     pub fn clear_notified(&self) {
         // AcqRel: what the waker did before is seen by what the task does next.
         self.0.fetch_and(!NOTIFIED, Ordering::AcqRel);
     }
 
     /// Whether the future has finished.
+    #[inline]
     pub fn is_done(&self) -> bool {
         // Acquire: pairs with complete(), so that its caller sees what the task left behind.
         self.0.load(Ordering::Acquire) & DONE != 0
@@ -167,6 +176,7 @@ impl State {
 
     /// Applies `step` as one atomic step. It writes even where the value stays the same: the write is what orders the
     /// waker's own stores before the poll that is already on its way.
+    #[inline]
     fn update<R>(&self, step: impl Fn(usize) -> (usize, R)) -> R {
         let mut old = self.0.load(Ordering::Relaxed);
         loop {

@@ -202,11 +202,13 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    #[inline]
     pub(crate) fn id(&self) -> u64 {
         // Relaxed: it was given before the task was queued.
         self.id.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
@@ -220,6 +222,7 @@ impl Facts {
     }
 
     /// Where it was last seen to begin a wait.
+    #[inline]
     pub(crate) fn waits_at(&self) -> Option<&'static Location<'static>> {
         let location = self.waits_at.load(Ordering::Relaxed);
         // SAFETY: null, or made from a `&'static Location` in `note_wait`.
@@ -235,6 +238,7 @@ impl Facts {
     }
 
     /// How the task is scheduled.
+    #[inline]
     pub(crate) fn class(&self) -> Class {
         // Relaxed: nothing else depends on it.
         Class::decode(self.class.load(Ordering::Relaxed))
@@ -261,12 +265,14 @@ pub(crate) enum Outcome {
 }
 
 impl Runnable {
+    #[inline]
     pub(crate) fn facts(&self) -> &Facts {
         // SAFETY: the queue's reference keeps the cell in memory; facts are atomics and constants.
         unsafe { &(*self.0.as_ptr()).facts }
     }
 
     /// Polls the future once. `after` is called when it has been polled, and the task is still this CPU's; it is told whether it is ready.
+    #[inline]
     fn poll(self, after: impl FnOnce(&Facts, bool)) -> Outcome {
         let task = self.0;
         // SAFETY: the queue's reference keeps the cell in memory until the end of this function gives it back.

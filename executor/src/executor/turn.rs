@@ -268,7 +268,9 @@ impl<M: Machine> Shared<M> {
             return None;
         }
         let keeps_its_place = match class {
-            Class::RealTime { takes_turns, .. } => cpu.demands.has(Demands::RESCHEDULE) || is_slice_over && !takes_turns,
+            Class::RealTime { takes_turns, .. } => {
+                cpu.demands.has(Demands::RESCHEDULE) || is_slice_over && !takes_turns
+            }
             _ => false,
         };
         if !keeps_its_place && !self.has_idle_cpu() {

@@ -33,11 +33,13 @@ impl Heap {
         Self { root: None, sequence: 0 }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.root.is_none()
     }
 
     /// The smallest key.
+    #[inline]
     pub(crate) fn first_key(&self) -> Option<u64> {
         // SAFETY: the root is an element of this heap: valid until it is taken out.
         self.root.map(|root| unsafe { (*root.as_ptr()).key })

@@ -66,19 +66,23 @@ pub(crate) struct Home<S: Shape, T> {
 
 impl<S: Shape, T> Home<S, T> {
     #[cfg(not(loom))]
+    #[inline]
     pub(crate) const fn new(rank: Rank, empty: S) -> Self {
         Self { shape: SpinLock::ordered(rank, empty), values: PhantomData }
     }
 
     #[cfg(loom)]
+    #[inline]
     pub(crate) fn new(rank: Rank, empty: S) -> Self {
         Self { shape: SpinLock::ordered(rank, empty), values: PhantomData }
     }
 
+    #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, S, T> {
         Locked { home: self, shape: self.shape.lock() }
     }
 
+    #[inline]
     fn address(&self) -> *mut () {
         ptr::from_ref(self).cast_mut().cast()
     }
@@ -126,6 +130,7 @@ unsafe impl<Q: Deref<Target = Home<S, T>> + Send, S: Shape, T: Send> Send for No
 unsafe impl<Q: Deref<Target = Home<S, T>> + Sync, S: Shape, T: Send> Sync for Node<Q, S, T> {}
 
 impl<Q: Deref<Target = Home<S, T>>, S: Shape, T> Node<Q, S, T> {
+    #[inline]
     pub(crate) const fn new(home: Q, value: T) -> Self {
         Self {
             home,
@@ -136,6 +141,7 @@ impl<Q: Deref<Target = Home<S, T>>, S: Shape, T> Node<Q, S, T> {
     }
 
     /// The home that this node belongs to.
+    #[inline]
     pub(crate) fn home(&self) -> &Home<S, T> {
         &self.home
     }
@@ -146,6 +152,7 @@ impl<Q: Deref<Target = Home<S, T>>, S: Shape, T> Node<Q, S, T> {
     }
 
     /// Whether the node has been in its home's hands since it was made or [retired](Locked::retire).
+    #[inline]
     pub(crate) fn is_claimed(&self) -> bool {
         // Relaxed: asked by the node's owner, who alone claims and retires it.
         !self.owner.load(Ordering::Relaxed).is_null()
@@ -198,6 +205,7 @@ impl<S: Shape, T> Locked<'_, S, T> {
     ///
     /// # Panics
     /// If the node belongs to another home.
+    #[inline]
     pub(crate) fn value<'a, Q: Deref<Target = Home<S, T>>>(&'a mut self, node: Pin<&'a Node<Q, S, T>>) -> &'a mut T {
         let inner = self.claim(node);
         // SAFETY: the node is this home's, the lock is held, and `self` stays borrowed exclusively as long as the value is.
@@ -205,6 +213,7 @@ impl<S: Shape, T> Locked<'_, S, T> {
     }
 
     /// Whether `node` is in the collection.
+    #[inline]
     pub(crate) fn is_linked<Q: Deref<Target = Home<S, T>>>(&mut self, node: Pin<&Node<Q, S, T>>) -> bool {
         let inner = self.claim(node);
         // SAFETY: the node is this home's, and the lock is held.
@@ -231,6 +240,7 @@ impl<S: Shape, T> Locked<'_, S, T> {
     }
 
     /// Ties `node` to this home, for as long as it lives or until it is retired.
+    #[inline]
     fn claim<Q: Deref<Target = Home<S, T>>>(&self, node: Pin<&Node<Q, S, T>>) -> NonNull<Inner<T>> {
         let here = self.home.address();
         let node = node.get_ref();
@@ -247,6 +257,7 @@ impl<S: Shape, T> Locked<'_, S, T> {
     }
 
     /// Marks `node` as linked. None if it is linked already.
+    #[inline]
     fn admit<Q: Deref<Target = Home<S, T>>>(&mut self, node: Pin<&Node<Q, S, T>>) -> Option<Link> {
         let inner = self.claim(node);
         // SAFETY: the node is this home's, and the lock is held.
@@ -313,6 +324,7 @@ impl<T> Locked<'_, List, T> {
 
 impl<T> Locked<'_, Wheel, T> {
     /// Puts `node` in at `key`, unless it is in already.
+    #[inline]
     pub(crate) fn insert<Q: Deref<Target = Home<Wheel, T>>>(&mut self, node: Pin<&Node<Q, Wheel, T>>, key: u64) {
         if let Some(element) = self.admit(node) {
             // SAFETY: it was in no wheel; it is pinned, and takes itself out before it is dropped.
@@ -321,6 +333,7 @@ impl<T> Locked<'_, Wheel, T> {
     }
 
     /// No key is smaller than this.
+    #[inline]
     pub(crate) fn first_key(&self) -> Option<u64> {
         self.shape.first_key()
     }

@@ -73,6 +73,7 @@ impl Wheel {
         }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.busy == 0 && self.near.is_empty()
     }
@@ -87,6 +88,7 @@ impl Wheel {
     ///
     /// # Safety
     /// `element` is valid, in no collection, exclusively the caller's, and stays valid and unmoved until it is taken out.
+    #[inline]
     pub(crate) unsafe fn insert(&mut self, element: Link, key: u64) {
         self.first = if self.is_empty() { key } else { self.first.min(key) };
         self.sequence += 1;
@@ -206,6 +208,7 @@ impl Wheel {
     ///
     /// # Safety
     /// `element` is this wheel's, has its key and its sequence, and is linked to nothing.
+    #[inline]
     unsafe fn place(&mut self, element: Link, key: u64) {
         let Some((level, slot)) = self.place_of(key) else {
             // SAFETY: by contract.

@@ -31,6 +31,7 @@ impl CurrentTask {
     }
 
     /// Polls `task`, and lets it be found meanwhile. `after` is called between the poll and whatever becomes of the task.
+    #[inline]
     pub(crate) fn poll(&self, task: Runnable, after: impl FnOnce(&Facts, bool)) -> Outcome {
         #[cfg(not(target_os = "none"))]
         self.thread.store(this_thread(), Ordering::Relaxed);
@@ -41,11 +42,13 @@ impl CurrentTask {
     }
 
     /// Whether a task is being polled: for other CPUs a hint.
+    #[inline]
     pub(crate) fn is_busy(&self) -> bool {
         !self.task.load(Ordering::Relaxed).is_null()
     }
 
     /// Shows the task to `look`, without counting a reference.
+    #[inline]
     pub(crate) fn with<R>(&self, look: impl FnOnce(&TaskRef) -> R) -> Option<R> {
         #[cfg(not(target_os = "none"))]
         if self.thread.load(Ordering::Relaxed) != this_thread() {
@@ -62,6 +65,7 @@ impl CurrentTask {
 struct Over<'a>(&'a AtomicPtr<Header>);
 
 impl Drop for Over<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.0.store(ptr::null_mut(), Ordering::Relaxed);
     }
@@ -69,6 +73,7 @@ impl Drop for Over<'_> {
 
 /// A number that no other thread of the host has at the same time.
 #[cfg(not(target_os = "none"))]
+#[inline]
 fn this_thread() -> usize {
     std::thread_local!(static HERE: u8 = const { 0 });
     HERE.with(|here| ptr::from_ref(here).addr())

@@ -27,21 +27,25 @@ pub(crate) trait Element {
 }
 
 impl Element for Runnable {
+    #[inline]
     fn into_link(self) -> Link {
         // The links stand first in the cell. It is a pointer to the whole cell, and can be used as that again.
         self.0.cast()
     }
 
+    #[inline]
     unsafe fn from_link(link: Link) -> Self {
         Self(link.cast())
     }
 }
 
 impl Element for Dead {
+    #[inline]
     fn into_link(self) -> Link {
         self.0.cast()
     }
 
+    #[inline]
     unsafe fn from_link(link: Link) -> Self {
         Self(link.cast())
     }
@@ -56,11 +60,13 @@ impl Fifo {
         Self(List::new())
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, task: Runnable) {
         // SAFETY: `task` owned the links; they are this list's now. The queue's reference keeps the cell, which never moves.
         unsafe { self.0.push_back(task.into_link()) };
     }
 
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Runnable> {
         // SAFETY: every element was pushed above, as a `Runnable`, and is taken out once.
         self.0.pop_front().map(|link| unsafe { Runnable::from_link(link) })
@@ -76,11 +82,13 @@ impl ByPlace {
         Self(Heap::new())
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, task: Runnable, place: u64) {
         // SAFETY: `task` owned the links; they are this heap's now. The queue's reference keeps the cell, which never moves.
         unsafe { self.0.insert(task.into_link(), place) };
     }
 
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Runnable> {
         // SAFETY: every element was pushed above, as a `Runnable`, and is taken out once.
         self.0.pop().map(|link| unsafe { Runnable::from_link(link) })
@@ -97,15 +105,18 @@ impl ByTime {
     }
 
     /// The virtual runtime of the task that [`ByTime::pop`] would return.
+    #[inline]
     pub(crate) fn first_time(&self) -> Option<u64> {
         self.0.first_key()
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, task: Runnable, time: u64) {
         // SAFETY: `task` owned the links; they are this calendar's now. The queue's reference keeps the cell, which never moves.
         unsafe { self.0.insert(task.into_link(), time) };
     }
 
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Runnable> {
         // SAFETY: every element was pushed above, as a `Runnable`, and is taken out once.
         self.0.pop().map(|link| unsafe { Runnable::from_link(link) })
@@ -158,12 +169,14 @@ impl<T: Element> Stack<T> {
         Self { head: AtomicPtr::new(ptr::null_mut()), elements: PhantomData }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         // Acquire: whoever acts on "not empty" goes on to take all.
         self.head.load(Ordering::Acquire).is_null()
     }
 
     /// Puts `element` on top. Takes no lock.
+    #[inline]
     pub(crate) fn push(&self, element: T) {
         let link = element.into_link();
         let mut head = self.head.load(Ordering::Relaxed);
@@ -179,6 +192,7 @@ impl<T: Element> Stack<T> {
     }
 
     /// Takes all elements; they are handed out oldest first.
+    #[inline]
     pub(crate) fn take_all(&self) -> Taken<T> {
         if self.is_empty() {
             return Taken { next: None, elements: PhantomData };
@@ -207,6 +221,7 @@ pub(crate) struct Taken<T> {
 impl<T: Element> Iterator for Taken<T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         let link = self.next?;
         // SAFETY: the chain is ours; each element was pushed as a `T`, is handed out once, and its links are not looked at afterwards.

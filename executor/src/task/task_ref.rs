@@ -29,11 +29,13 @@ impl TaskRef {
         unsafe { self.0.as_ref() }
     }
 
+    #[inline]
     pub(crate) fn facts(&self) -> &Facts {
         &self.header().facts
     }
 
     /// Has the task polled again, soon. From anywhere, an interrupt handler included: takes no lock, needs no memory.
+    #[inline]
     pub fn wake(&self) {
         match self.header().state.wake_by_ref() {
             // SAFETY: the state says that the right to queue it, and a reference, are ours to give.
@@ -101,6 +103,7 @@ impl TaskRef {
 
     /// How it is scheduled.
     #[must_use]
+    #[inline]
     pub fn class(&self) -> Class {
         self.facts().class()
     }

@@ -12,6 +12,7 @@ use super::{Header, TaskRef};
 use crate::state::Wake;
 
 /// Remembers, for whoever looks at the task that is being polled with `context`, where it is about to wait.
+#[inline]
 pub(crate) fn note_wait(context: &Context<'_>, location: &'static Location<'static>) {
     if let Some(header) = header_of(context.waker()) {
         // SAFETY: the waker keeps the cell in memory during this call.
@@ -28,6 +29,7 @@ pub fn waits_here(context: &Context<'_>) {
 }
 
 /// The cell behind a task's own waker.
+#[inline]
 pub(super) fn header_of(waker: &Waker) -> Option<NonNull<Header>> {
     // The table's address need not be unique for a `const`; that of a static is.
     if !ptr::eq(waker.vtable(), &raw const WAKER) {

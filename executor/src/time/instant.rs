@@ -53,6 +53,7 @@ impl Instant {
 
     /// The point `duration` later, or None if that cannot be written down.
     #[must_use]
+    #[inline]
     pub fn checked_add(self, duration: Duration) -> Option<Self> {
         self.0.checked_add(u64::try_from(duration.as_nanos()).ok()?).map(Self)
     }
@@ -65,6 +66,7 @@ impl Instant {
 
     /// The point `duration` later, at most [`Instant::NEVER`].
     #[must_use]
+    #[inline]
     pub fn saturating_add(self, duration: Duration) -> Self {
         self.checked_add(duration).unwrap_or(Self::NEVER)
     }

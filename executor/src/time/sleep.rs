@@ -31,6 +31,7 @@ pin_project_lite::pin_project! {
 }
 
 impl Sleep {
+    #[inline]
     pub(crate) fn new(clock: TimerHandle, deadline: Instant, created_at: &'static Location<'static>) -> Self {
         let cpu = clock.0.here();
         let node = Node::new(clock.0.timers(cpu), Timer { waker: None });
@@ -57,6 +58,7 @@ impl Sleep {
 impl Future for Sleep {
     type Output = ();
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         let node = this.node.as_ref();

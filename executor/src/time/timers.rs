@@ -36,12 +36,14 @@ pub struct TimerHandle(pub(crate) &'static dyn Clock);
 impl TimerHandle {
     /// The time.
     #[must_use]
+    #[inline]
     pub fn now(self) -> Instant {
         self.0.now()
     }
 
     /// Waits until `deadline`.
     #[track_caller]
+    #[inline]
     pub fn sleep_until(self, deadline: Instant) -> Sleep {
         Sleep::new(self, deadline, Location::caller())
     }
@@ -53,6 +55,7 @@ impl TimerHandle {
 
     /// Waits for `duration`.
     #[track_caller]
+    #[inline]
     pub fn sleep(self, duration: core::time::Duration) -> Sleep {
         self.sleep_until(self.now() + duration)
     }
