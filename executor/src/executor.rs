@@ -22,7 +22,7 @@ pub use user_mode::{UserMode, UserVisit};
 
 use self::{turn::Driver, wake::Origin};
 use crate::{
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicU64, Ordering},
     cause::Cause,
     cpu::{Cpu, Demands},
     join::{JoinHandle, join_slot},
@@ -52,7 +52,6 @@ struct Shared<M> {
     idle: [AtomicU64; MAX_CPUS / 64],
     /// [`Machine::trace`] is to be told.
     is_traced: plain::AtomicBool,
-    task_count: AtomicUsize,
     tasks: Registry,
 }
 
@@ -78,7 +77,6 @@ impl<M: Machine> Executor<M> {
             cpus: cpus.into_boxed_slice(),
             idle: core::array::from_fn(|_| AtomicU64::new(0)),
             is_traced: plain::AtomicBool::new(false),
-            task_count: AtomicUsize::new(0),
             tasks: Registry::new(),
         })))
     }
@@ -130,7 +128,6 @@ impl<M: Machine> Executor<M> {
         let new = NewTask { name, class, cpu, affinity, virtual_runtime };
         let (task, runnable) = task::spawn(shared, &new, future)?;
         before(&task);
-        shared.task_count.fetch_add(1, Ordering::Relaxed);
         shared.tasks.enter(&task);
         shared.queue(runnable, Origin::Spawn);
         Ok(task)
@@ -214,7 +211,7 @@ impl<M: Machine> Executor<M> {
     /// How many tasks exist, the finished ones to which somebody holds a reference included.
     #[must_use]
     pub fn task_count(self) -> usize {
-        self.0.task_count.load(Ordering::Relaxed)
+        self.0.tasks.count()
     }
 
     /// What `cpu` has done.

@@ -70,7 +70,6 @@ impl<M: Machine> Shared<M> {
     fn free(&self, dead: Dead) {
         self.tasks.leave(&dead);
         dead.reap();
-        self.task_count.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Wakes whom the time has come for, and sets the alarm for the next. Says whether somebody was woken.

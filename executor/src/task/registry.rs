@@ -3,7 +3,11 @@
 //! A list through every cell, behind a lock that is held for a few instructions at a spawn and when a cell is freed. A walk
 //! goes in portions, so that it does not hold the lock for long. next: current.rs.
 
-use core::{mem::offset_of, ptr::NonNull, sync::atomic::Ordering};
+use core::{
+    mem::offset_of,
+    ptr::NonNull,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use super::{Dead, Header, TaskRef};
 use crate::{
@@ -14,6 +18,8 @@ use crate::{
 /// The list of all cells that have been registered, and not freed.
 pub(crate) struct Registry {
     all: SpinLock<All>,
+    /// How many are in the list. Written under its lock, so that it takes no locked instruction of its own.
+    count: AtomicUsize,
 }
 
 struct All {
@@ -24,7 +30,15 @@ struct All {
 
 impl Registry {
     pub(crate) fn new() -> Self {
-        Self { all: SpinLock::ordered(Rank::REGISTRY, All { cells: List::new(), last_id: 0 }) }
+        Self {
+            all: SpinLock::ordered(Rank::REGISTRY, All { cells: List::new(), last_id: 0 }),
+            count: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many cells have been registered, and not freed.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Takes a new task in, and gives it its number.
@@ -35,12 +49,15 @@ impl Registry {
         // SAFETY: the second links of a cell are used by this list only; the cell is here once, since `enter` is called once, by
         // `spawn`, and `leave` is called before it is freed.
         unsafe { all.cells.push_back(link_of(task.0)) };
+        self.count.store(self.count() + 1, Ordering::Relaxed);
     }
 
     /// Takes out a task that is about to be freed.
     pub(crate) fn leave(&self, task: &Dead) {
+        let mut all = self.all.lock();
         // SAFETY: it was entered when it was spawned, and is freed once.
-        unsafe { self.all.lock().cells.remove(link_of(task.0)) };
+        unsafe { all.cells.remove(link_of(task.0)) };
+        self.count.store(self.count() - 1, Ordering::Relaxed);
     }
 
     /// Shows all tasks to `look`, oldest first; without the lock, so it may take its time. Tasks that are spawned or freed
