@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use executor::{Class, TaskRef, sync::Event, testing::Bench, yield_now};
+use executor::{Class, SLICE, TaskRef, sync::Event, testing::Bench, yield_now};
 
 /// Notes that it was dropped.
 struct Dropped(Arc<AtomicUsize>);
@@ -176,6 +176,8 @@ fn a_long_loop_learns_whether_somebody_waits() {
         let alone = executor.should_yield();
         let other = executor.spawn(Class::NORMAL, "other", async {});
         let not_alone = executor.should_yield();
+        // Who was spawned begins a little behind its parent.
+        executor.machine().turn_clock(SLICE);
         yield_now().await;
         drop(other);
         yield_now().await;
