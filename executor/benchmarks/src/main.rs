@@ -10,12 +10,21 @@
 //! only adds to it. Times are of the thread's own use of a processor, but for the wake from another thread, where waiting is
 //! the matter.
 //!
-//! Where Rouse is behind, and why: every poll reads the clock once, because each task's time is accounted and shared by weight (some 20
-//! of the 60 ns of a yield; with a clock that stands still a yield alone costs as much as tokio's). User tasks are kept in a heap by
-//! the time they have had, the others' in a line: that is the rest of a yield among a hundred, and of a spawn of a hundred thousand
-//! at once. Embassy's tasks are static memory that is never given back, and its queue is a stack without fairness. Timers are a heap,
-//! too: exact to the nanosecond, and a million of them in no order miss the cache at each step down; tokio's wheel is exact to a
-//! millisecond.
+//! The clock that Rouse is handed is the processor's counter and a multiplication, as in the kernel. It is read once in each poll, since
+//! each task's time is accounted and shared by weight, and counted polls, wakes and the longest poll are shown in /proc/rouse/tasks; the
+//! others do none of this. With all of it a yield alone takes 415 instructions of Rouse's and of the futures themselves, among 100 551, a
+//! wake to a poll 602, a spawn to its end 1,181 (valgrind --tool=callgrind).
+//!
+//! Where Rouse is behind, and why:
+//!
+//! - *Spawn*: each task is entered in a list of all, by number, with its name and what is known about it: 208 bytes that are filled, and
+//!   miss the cache when 100,000 of them wait. async-executor keeps less. Embassy's tasks are static memory that is never given back.
+//! - *Wake to poll*: level with tokio, whose tasks on one thread need no lock and no clock.
+//! - *Yield among 100*: tokio's queue is a plain line, Rouse's goes by the time that each task has had (a calendar, list/calendar.rs), under
+//!   a lock that other CPUs try to steal by. Embassy's queue is a stack without fairness, emptied at once.
+//! - *1 M timers, rung*: the misses of the cache are what counts, for both. Tokio's wheel is exact to a millisecond and moves a timer
+//!   down fewer levels; Rouse's (list/wheel.rs) is exact to the nanosecond, and in order.
+//! - *Wake from another thread*: a futex of the host's on either side, the same for all.
 //!
 //! next: peers.rs.
 
