@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn nothing_leaves_early_or_is_passed_over() {
         const COUNT: usize = 64;
-        for seed in 1..=30_u64 {
+        for seed in 1..=if cfg!(miri) { 1 } else { 30_u64 } {
             let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let mut draw = move |limit: u64| {
                 state ^= state << 13;
