@@ -14,7 +14,7 @@
 //!
 //! | area | first read | first write | write after read |
 //! |---|---|---|---|
-//! | anonymous | the frame of zeros | a fresh frame | a fresh frame |
+//! | anonymous | the frame of zeros; a fresh frame while other CPUs use the space | a fresh frame | a fresh frame |
 //! | private file | the cache's page | a copy of it | a copy, unless nobody else holds the page |
 //! | shared file | the cache's page, read-only | the cache's page, marked dirty | marked dirty |
 //!
@@ -37,6 +37,7 @@ use super::address_space::{AddressSpace, AtomicLimits, Inner, Limits};
 use super::frames::{FRAME_SIZE, Frame, Purpose};
 use super::gate;
 use super::page_table::{Batch, LEAF_SPAN, OutOfMemory, Slot};
+use super::shootdown::SHOOTDOWN;
 use super::vma::{Backing, MappedFile, Position, STACK_GUARD, Vma, VmaFlags};
 use crate::arch::PageFault;
 use crate::arch::paging::{self, Rights, USER_END, index};
@@ -274,7 +275,7 @@ impl Inner {
             return Err(Stop::Fault(Fault::Refused));
         }
         let writes = access == Access::Write;
-        let is_active = self.table.is_active();
+        let (is_active, root) = (self.table.is_active(), self.table.root());
         let leaf = self.table.leaf_or_new(address)?;
         let slot = &mut leaf[index(address, 0)];
         let entry = slot.get();
@@ -303,7 +304,8 @@ impl Inner {
             return Ok(());
         }
         match &vma.backing {
-            Backing::Anonymous if writes => {
+            // A page of zeros that another CPU may remember too would have to be taken from it again before the first write, by an interrupt.
+            Backing::Anonymous if writes || !is_exclusive && SHOOTDOWN.is_elsewhere(root) => {
                 slot.install_anonymous(Frame::allocate_zeroed(Purpose::User).ok_or(OutOfMemory)?, vma.rights);
                 self.resident.anonymous += 1;
             }

@@ -48,6 +48,9 @@ pub use this_machine::SHOOTDOWN;
 pub const PAGES: usize = 16;
 /// In a CPU's word: none of the space's threads runs there. Roots are page-aligned.
 const LAZY: u64 = 1;
+/// How often who waits looks before it pauses. The answer mostly comes soon; and for an emulated CPU a pause is dear, to the one that is to
+/// answer, too: both want the emulator's lock.
+const LOOKS: u32 = 4096;
 /// In place of a root in a request: the kernel's own translations.
 const KERNEL: u64 = 2;
 
@@ -318,7 +321,7 @@ impl<H: Hardware> Shootdown<H> {
             }
         }
         // Acquire: pairs with the Release of the answers.
-        while request.pending.load(Acquire) != 0 {
+        while (0..LOOKS).all(|_| request.pending.load(Acquire) != 0) {
             self.hardware.pause();
         }
     }
