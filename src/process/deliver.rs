@@ -28,7 +28,7 @@ use super::wait_event::Interruptible;
 use crate::arch::signal_frame::{FaultRecord, FrameContent, FrameContext, FrameImage, SignalFrame};
 use crate::arch::{Exception, PageFault, VectorState, vector_layout};
 use crate::mm::user::UserPtr;
-use crate::mm::{Access, Fault, MakeRoom};
+use crate::mm::{Access, Fault, MakeRoom, try_box};
 use crate::syscall::numbers;
 
 /// Where a handler's frame goes.
@@ -107,8 +107,18 @@ impl RunningThread {
                 Verdict::Handle(info, action) => {
                     self.restart_or_interrupt(Some(&action));
                     if !self.run_handler_now(&info, &action) {
+                        let signal = info.signal;
                         // Rare, and large: not a part of every thread.
-                        Box::pin(self.run_handler(info, action)).await;
+                        let has_memory = match try_box(self.run_handler(info, action)) {
+                            Ok(handler) => {
+                                Box::into_pin(handler).await;
+                                true
+                            }
+                            Err(_) => false,
+                        };
+                        if !has_memory {
+                            self.give_up_handler(signal, &action);
+                        }
                     }
                 }
             }
@@ -212,16 +222,18 @@ impl RunningThread {
         let blocked = self.blocked();
         match self.push_frame(&info, &action, self.saved_mask.unwrap_or(blocked)).await {
             Ok(place) => self.begin_handler(&place, &info, &action, blocked),
-            // There is no room on the stack: the program cannot be told but by ending it, unless it handles SIGSEGV elsewhere.
-            Err(_) => {
-                self.saved_mask = None;
-                self.reset_if_wanted(info.signal, &action);
-                if info.signal == Signal::SIGSEGV {
-                    self.process.handlers().set(Signal::SIGSEGV, Action::default());
-                }
-                send::force(self.shared(), SignalInfo::kernel(Signal::SIGSEGV));
-            }
+            Err(_) => self.give_up_handler(info.signal, &action),
         }
+    }
+
+    /// There is no room on the stack, or no memory: the program cannot be told but by ending it, unless it handles SIGSEGV elsewhere.
+    fn give_up_handler(&mut self, signal: Signal, action: &Action) {
+        self.saved_mask = None;
+        self.reset_if_wanted(signal, action);
+        if signal == Signal::SIGSEGV {
+            self.process.handlers().set(Signal::SIGSEGV, Action::default());
+        }
+        send::force(self.shared(), SignalInfo::kernel(Signal::SIGSEGV));
     }
 
     /// Finds the place for a handler's frame. `EFAULT`: there is no room.
