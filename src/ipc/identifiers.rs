@@ -13,11 +13,27 @@ use fs::Credentials;
 use fs::permission::Capabilities;
 
 use crate::mm::MakeRoom;
+use crate::wall_clock;
 
 /// Bits of the index in an identifier; the rest counts.
 const INDEX_BITS: u32 = 15;
 /// Where the count begins anew: identifiers are not negative.
 const SEQUENCES: u32 = 1 << (31 - INDEX_BITS);
+
+/// The right to read an object, of whichever class.
+pub const READ: u32 = 0o444;
+/// The right to alter it.
+pub const ALTER: u32 = 0o222;
+
+/// Nanoseconds since 1970, as objects note when something was done to them: they are divided when somebody asks.
+pub fn now() -> u64 {
+    wall_clock::offset().saturating_add(crate::arch::clock::now().as_nanos())
+}
+
+/// The seconds of such a time.
+pub fn seconds(nanoseconds: u64) -> u64 {
+    nanoseconds / 1_000_000_000
+}
 
 /// What an object's name, owner and permissions are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +57,27 @@ impl Ownership {
     pub fn new(key: i32, flags: u32, credentials: &Credentials) -> Ownership {
         let Credentials { euid, egid, .. } = *credentials;
         Ownership { key, uid: euid, gid: egid, creator_uid: euid, creator_gid: egid, mode: flags & 0o777 }
+    }
+
+    /// `struct ipc64_perm` on x86_64.
+    pub fn words(&self, sequence: u16) -> [u64; 6] {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let Ownership { key, uid, gid, creator_uid, creator_gid, mode } = *self;
+        [pair(key as u32, uid), pair(gid, creator_uid), pair(creator_gid, mode), sequence.into(), 0, 0]
+    }
+
+    /// The same with owner and permissions of a `struct ipc64_perm`: IPC_SET.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: there is no such user or group.
+    pub fn changed(self, words: &[u64]) -> Result<Ownership> {
+        let [first, second, third, ..] = *words else { return Err(Errno::EINVAL) };
+        let (uid, gid, mode) = ((first >> 32) as u32, second as u32, (third >> 32) as u32);
+        if uid == u32::MAX || gid == u32::MAX {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Ownership { uid, gid, mode: self.mode & !0o777 | mode & 0o777, ..self })
     }
 
     /// Checks for the rights in the lowest nine bits of `wanted`, of whichever class (`0o444` to read, `0o222` to alter).

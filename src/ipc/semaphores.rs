@@ -13,24 +13,28 @@
 //!
 //! A signal, a time limit or the removal of the set ends the wait otherwise; what was settled before that holds.
 //!
-//! Next: `undo.rs`, then `syscall/semaphore.rs`.
+//! Next: `semaphores/values.rs`.
+
+mod line;
+mod values;
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
-use abi::{Errno, Result, ipc};
+use abi::{Errno, Result};
 use executor::Instant;
 use executor::sync::{SpinLock, WaitQueue};
 use fs::Credentials;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::identifiers::{Identified, Identifiers, Ownership};
+use self::line::{Pending, Place, UNSETTLED, Waiting};
+use self::values::{Adjustments, Attempt, Values, rights};
+pub use self::values::{LARGEST_VALUE, MOST_OPERATIONS, Operation, Operations, Operator, Semaphore};
+use super::identifiers::{Identified, Identifiers, Ownership, now, seconds};
 use crate::mm::MakeRoom;
 use crate::process::RunningThread;
 use crate::process::wait_event::Interruptible;
-use crate::wall_clock;
 
 /// The most semaphores of a set: SEMMSL.
 pub const MOST_IN_A_SET: usize = 32_000;
@@ -38,118 +42,11 @@ pub const MOST_IN_A_SET: usize = 32_000;
 pub const MOST_SETS: usize = 32_000;
 /// The most semaphores: SEMMNS.
 pub const MOST_SEMAPHORES: usize = MOST_IN_A_SET * MOST_SETS;
-/// The most operations of a call: SEMOPM.
-pub const MOST_OPERATIONS: usize = 500;
-/// The right to read a set, of whichever class.
-pub const READ: u32 = 0o444;
-/// The right to alter it.
-pub const ALTER: u32 = 0o222;
-/// The largest value: SEMVMX.
-pub const LARGEST_VALUE: i32 = 32_767;
-
 /// All sets.
 pub static SETS: SpinLock<Identifiers<Set>> = SpinLock::new(Identifiers::empty());
 
 /// How many semaphores all sets together have.
 static SEMAPHORES: AtomicUsize = AtomicUsize::new(0);
-
-/// `struct sembuf`.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub struct Operation {
-    /// Which semaphore of the set.
-    pub number: u16,
-    /// What is added to it; 0 waits until it is 0.
-    pub change: i16,
-    /// `IPC_NOWAIT`, `SEM_UNDO`.
-    pub flags: u16,
-}
-
-impl Operation {
-    /// Whether it is to be taken back when the process ends.
-    pub fn is_undone(self) -> bool {
-        u32::from(self.flags) & ipc::SEM_UNDO != 0
-    }
-}
-
-/// The operations of a call: mostly one, which needs no memory of its own.
-#[derive(PartialEq, Eq, Debug)]
-pub enum Operations {
-    /// One.
-    One(Operation),
-    /// Several.
-    Several(Vec<Operation>),
-}
-
-impl Operations {
-    /// All of them.
-    pub fn as_slice(&self) -> &[Operation] {
-        match self {
-            Operations::One(operation) => core::slice::from_ref(operation),
-            Operations::Several(operations) => operations,
-        }
-    }
-}
-
-/// Who operates.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Operator {
-    /// The process.
-    pub pid: i32,
-    /// Which list takes back what it does ([`super::undo::UndoList::name`]).
-    pub undo: Option<usize>,
-}
-
-/// One semaphore.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Semaphore {
-    /// From 0 to [`LARGEST_VALUE`].
-    pub value: i32,
-    /// Who operated last.
-    pub pid: i32,
-}
-
-/// What is to be added to a set's values when the threads of a list have ended.
-struct Adjustments {
-    list: usize,
-    each: Vec<i16>,
-}
-
-/// What became of an attempt at a call's operations.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Attempt {
-    /// All are done.
-    Done,
-    /// None is done: this one has to wait.
-    Blocked(usize),
-    /// None is done, nor will be.
-    Failed(Errno),
-}
-
-/// The values of a set.
-struct Values {
-    semaphores: Vec<Semaphore>,
-    adjustments: Vec<Adjustments>,
-}
-
-/// What a sleeper waits for.
-struct Pending {
-    operations: Operations,
-    operator: Operator,
-    /// [`UNSETTLED`], or 0, or a number of an error. Written under the set's lock.
-    outcome: AtomicI32,
-    /// It alone waits here.
-    queue: WaitQueue,
-}
-
-const UNSETTLED: i32 = -1;
-
-/// A place in the line.
-struct Waiting {
-    pending: Arc<Pending>,
-    /// Which of its operations has to wait.
-    blocked: usize,
-}
 
 /// What changes of a set.
 struct State {
@@ -206,16 +103,6 @@ pub fn semaphore_count() -> usize {
     SEMAPHORES.load(Ordering::Relaxed)
 }
 
-/// The rights that operations need.
-fn rights(operations: &[Operation]) -> u32 {
-    if operations.iter().any(|operation| operation.change != 0) { ALTER } else { READ }
-}
-
-/// Nanoseconds since 1970: they are divided when somebody asks.
-fn now() -> u64 {
-    wall_clock::offset().saturating_add(crate::arch::clock::now().as_nanos())
-}
-
 impl Set {
     /// Memory for a set of so many semaphores, all 0: taken before the table is locked.
     ///
@@ -268,7 +155,6 @@ impl Set {
     /// What there is to tell.
     pub fn describe(&self) -> Description {
         let state = self.state.lock();
-        let seconds = |nanoseconds: u64| nanoseconds / 1_000_000_000;
         let (operated, changed) = (seconds(state.operated), seconds(state.changed));
         Description { ownership: state.ownership, operated, changed, count: self.count }
     }
@@ -319,14 +205,14 @@ impl Set {
         })
     }
 
-    /// Changes owner and permissions: IPC_SET.
+    /// Changes owner and permissions to those of a `struct ipc64_perm`: IPC_SET.
     ///
     /// # Errors
     ///
-    /// `EIDRM`: the set has just been removed.
-    pub fn set_ownership(&self, uid: u32, gid: u32, mode: u32) -> Result<()> {
+    /// `EINVAL`: there is no such user or group. `EIDRM`: the set has just been removed.
+    pub fn set_ownership(&self, words: &[u64]) -> Result<()> {
         self.change(|state| {
-            state.ownership = Ownership { uid, gid, mode: mode & 0o777, ..state.ownership };
+            state.ownership = state.ownership.changed(words)?;
             state.changed = now();
             Ok(())
         })
@@ -498,183 +384,5 @@ impl Set {
                 pending.queue.wake_all();
             }
         }
-    }
-}
-
-impl State {
-    /// After a change of values: does what those in the line can have now, from its front, until nobody can have anything.
-    #[inline]
-    fn settle(&mut self) {
-        if !self.line.is_empty() {
-            self.settle_line();
-        }
-    }
-
-    fn settle_line(&mut self) {
-        let mut has_changed = true;
-        while has_changed {
-            has_changed = false;
-            let mut place = 0;
-            while let Some(waiting) = self.line.get_mut(place) {
-                let pending = &waiting.pending;
-                let outcome = match self.values.attempt(pending.operations.as_slice(), pending.operator) {
-                    Attempt::Blocked(blocked) => {
-                        waiting.blocked = blocked;
-                        place += 1;
-                        continue;
-                    }
-                    Attempt::Done => 0,
-                    Attempt::Failed(errno) => i32::from(errno.number()),
-                };
-                if outcome == 0 {
-                    self.operated = now();
-                    has_changed |= pending.operations.as_slice().iter().any(|operation| operation.change != 0);
-                }
-                if let Some(waiting) = self.line.remove(place) {
-                    self.settle_one(waiting.pending, outcome);
-                }
-            }
-        }
-    }
-
-    fn settle_one(&mut self, pending: Arc<Pending>, outcome: i32) {
-        pending.outcome.store(outcome, Ordering::Release);
-        self.settled.push_back(pending);
-    }
-}
-
-impl Values {
-    fn place_of(&self, list: usize) -> Option<usize> {
-        self.adjustments.iter().position(|adjustments| adjustments.list == list)
-    }
-
-    /// Does all of the operations or none.
-    fn attempt(&mut self, operations: &[Operation], operator: Operator) -> Attempt {
-        let list = operator.undo.and_then(|list| self.place_of(list));
-        for (index, operation) in operations.iter().enumerate() {
-            if let Err(stopped) = self.apply(*operation, index, list) {
-                operations[..index].iter().rev().for_each(|done| self.take_back(*done, list));
-                return stopped;
-            }
-        }
-        for operation in operations {
-            self.semaphores[usize::from(operation.number)].pid = operator.pid;
-        }
-        Attempt::Done
-    }
-
-    fn apply(&mut self, operation: Operation, index: usize, list: Option<usize>) -> Result<(), Attempt> {
-        let number = usize::from(operation.number);
-        let Some(semaphore) = self.semaphores.get_mut(number) else { return Err(Attempt::Failed(Errno::EFBIG)) };
-        let value = semaphore.value + i32::from(operation.change);
-        if value < 0 || operation.change == 0 && value != 0 {
-            let may_wait = u32::from(operation.flags) & ipc::IPC_NOWAIT == 0;
-            return Err(if may_wait { Attempt::Blocked(index) } else { Attempt::Failed(Errno::EAGAIN) });
-        }
-        if value > LARGEST_VALUE {
-            return Err(Attempt::Failed(Errno::ERANGE));
-        }
-        if let Some(adjustment) = adjustment(&mut self.adjustments, operation, list) {
-            *adjustment = adjustment.checked_sub(operation.change).ok_or(Attempt::Failed(Errno::ERANGE))?;
-        }
-        semaphore.value = value;
-        Ok(())
-    }
-
-    /// The opposite of [`Values::apply`], in the opposite order: so all stays within its limits.
-    fn take_back(&mut self, operation: Operation, list: Option<usize>) {
-        self.semaphores[usize::from(operation.number)].value -= i32::from(operation.change);
-        if let Some(adjustment) = adjustment(&mut self.adjustments, operation, list) {
-            *adjustment = adjustment.wrapping_add(operation.change);
-        }
-    }
-}
-
-/// Where it is noted what to take back of an operation, if it is.
-fn adjustment(adjustments: &mut [Adjustments], operation: Operation, list: Option<usize>) -> Option<&mut i16> {
-    if !operation.is_undone() {
-        return None;
-    }
-    adjustments.get_mut(list?)?.each.get_mut(usize::from(operation.number))
-}
-
-impl Pending {
-    fn outcome(&self) -> Option<Result<()>> {
-        match self.outcome.load(Ordering::Acquire) {
-            UNSETTLED => None,
-            0 => Some(Ok(())),
-            number if number == i32::from(Errno::EIDRM.number()) => Some(Err(Errno::EIDRM)),
-            number if number == i32::from(Errno::EAGAIN.number()) => Some(Err(Errno::EAGAIN)),
-            _ => Some(Err(Errno::ERANGE)),
-        }
-    }
-}
-
-/// A sleeper's place in the line; it is given up when the wait ends, however it ends.
-struct Place<'a> {
-    set: &'a Set,
-    pending: &'a Arc<Pending>,
-}
-
-impl Place<'_> {
-    /// Leaves the line; answers the outcome if there is one.
-    fn leave(&self) -> Option<Result<()>> {
-        let mut state = self.set.state.lock();
-        let outcome = self.pending.outcome();
-        if outcome.is_none() {
-            state.line.retain(|waiting| !Arc::ptr_eq(&waiting.pending, self.pending));
-        }
-        outcome
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if self.pending.outcome().is_none() {
-            self.leave();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OPERATOR: Operator = Operator { pid: 9, undo: Some(1) };
-
-    fn values(values: &[i32]) -> Values {
-        let semaphores = values.iter().map(|value| Semaphore { value: *value, pid: 0 }).collect();
-        Values { semaphores, adjustments: vec![Adjustments { list: 1, each: vec![0; values.len()] }] }
-    }
-
-    fn operation(number: u16, change: i16, flags: u32) -> Operation {
-        Operation { number, change, flags: flags as u16 }
-    }
-
-    fn seen(values: &Values) -> Vec<i32> {
-        values.semaphores.iter().map(|semaphore| semaphore.value).collect()
-    }
-
-    #[test]
-    fn operations_are_done_all_or_none_with_what_is_taken_back_of_them() {
-        let mut set = values(&[2, 0]);
-        let (down, undone) = (operation(0, -2, ipc::SEM_UNDO), operation(1, -1, 0));
-        assert_eq!(set.attempt(&[down, undone], OPERATOR), Attempt::Blocked(1));
-        assert_eq!((seen(&set), &set.adjustments[0].each), (vec![2, 0], &vec![0, 0]));
-        let nowait = operation(1, -1, ipc::IPC_NOWAIT);
-        assert_eq!(set.attempt(&[down, nowait], OPERATOR), Attempt::Failed(Errno::EAGAIN));
-        assert_eq!(set.attempt(&[down, operation(0, 0, 0), operation(1, 3, 0)], OPERATOR), Attempt::Done);
-        assert_eq!((seen(&set), &set.adjustments[0].each), (vec![0, 3], &vec![2, 0]));
-        assert_eq!(set.semaphores.iter().map(|semaphore| semaphore.pid).collect::<Vec<_>>(), [9, 9]);
-    }
-
-    #[test]
-    fn values_and_what_is_taken_back_have_limits() {
-        let mut set = values(&[LARGEST_VALUE - 1]);
-        assert_eq!(set.attempt(&[operation(0, 2, 0)], OPERATOR), Attempt::Failed(Errno::ERANGE));
-        assert_eq!(set.attempt(&[operation(0, -LARGEST_VALUE as i16 + 1, ipc::SEM_UNDO)], OPERATOR), Attempt::Done);
-        assert_eq!(set.attempt(&[operation(0, 32_767, 0)], OPERATOR), Attempt::Done);
-        assert_eq!(set.attempt(&[operation(0, -2, ipc::SEM_UNDO)], OPERATOR), Attempt::Failed(Errno::ERANGE));
-        assert_eq!(seen(&set), [32_767]);
     }
 }

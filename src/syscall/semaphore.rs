@@ -9,10 +9,10 @@ use abi::{Errno, Result, ipc};
 use zerocopy::IntoBytes;
 
 use super::time::{self, Timespec};
-use crate::ipc::identifiers::{Identified, Ownership};
+use crate::ipc::identifiers::{ALTER, Identified, Ownership, READ};
 use crate::ipc::semaphores::{
-    ALTER, LARGEST_VALUE, MOST_IN_A_SET, MOST_OPERATIONS, MOST_SEMAPHORES, MOST_SETS, Operation, Operations, Operator,
-    READ, SETS, Set, semaphore_count,
+    LARGEST_VALUE, MOST_IN_A_SET, MOST_OPERATIONS, MOST_SEMAPHORES, MOST_SETS, Operation, Operations, Operator, SETS,
+    Set, semaphore_count,
 };
 use crate::ipc::undo::UndoList;
 use crate::mm::MakeRoom;
@@ -185,11 +185,7 @@ pub async fn semctl(
         ipc::IPC_SET => {
             let wanted: SetInformation = thread.get(argument.cast()).await?;
             let set = controlled(thread, id)?;
-            let (uid, gid, mode) = ((wanted[0] >> 32) as u32, wanted[1] as u32, (wanted[2] >> 32) as u32);
-            if uid == u32::MAX || gid == u32::MAX {
-                return Err(Errno::EINVAL);
-            }
-            set.set_ownership(uid, gid, mode).map(|()| 0)
+            set.set_ownership(&wanted).map(|()| 0)
         }
         ipc::IPC_RMID => {
             controlled(thread, id)?;
@@ -280,21 +276,6 @@ fn limits(tells_use: bool) -> (Limits, usize) {
 
 fn information(set: &Set) -> SetInformation {
     let about = set.describe();
-    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-    let Ownership { key, uid, gid, creator_uid, creator_gid, mode } = about.ownership;
-    [
-        pair(key as u32, uid),
-        pair(gid, creator_uid),
-        pair(creator_gid, mode),
-        set.sequence().into(),
-        0,
-        0,
-        about.operated,
-        0,
-        about.changed,
-        0,
-        about.count as u64,
-        0,
-        0,
-    ]
+    let [a, b, c, d, e, f] = about.ownership.words(set.sequence());
+    [a, b, c, d, e, f, about.operated, 0, about.changed, 0, about.count as u64, 0, 0]
 }
