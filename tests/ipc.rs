@@ -1,5 +1,5 @@
-//! AF_UNIX sockets and System V semaphores on Rouse are what programs take them for: the cases are in
-//! `tests/programs/src/bin/{sockets,semaphores}.rs`, and pass on Linux.
+//! AF_UNIX sockets and System V objects on Rouse are what programs take them for: the cases are in
+//! `tests/programs/src/bin/{sockets,semaphores,segments}.rs`, and pass on Linux.
 
 use user_programs::protocol::End;
 use xtask::guest::Guest;
@@ -7,12 +7,12 @@ use xtask::machine::Options;
 use xtask::testing::under_test;
 
 #[test]
-fn sockets_and_semaphores_are_what_programs_take_them_for() {
-    const WANTED: [&str; 2] = ["sockets", "semaphores"];
+fn sockets_and_system_v_objects_are_what_programs_take_them_for() {
+    const WANTED: [&str; 3] = ["sockets", "semaphores", "segments"];
     let programs = xtask::programs::build("test-programs").expect("the test programs compile");
     let wanted = programs.iter().filter(|(name, _)| WANTED.contains(&name.as_str()));
     let add: Vec<_> = wanted.map(|(name, path)| format!("{}=/tests/{name}", path.display()).into()).collect();
-    assert_eq!(add.len(), WANTED.len(), "both are among the test programs");
+    assert_eq!(add.len(), WANTED.len(), "all are among the test programs");
     let mut guest = Guest::start(&under_test(Options { add, smp: 2, ..Options::default() })).expect("a machine");
     let outcomes = WANTED.map(|name| (name, guest.run(&[format!("/tests/{name}")]).expect("the machine lives on")));
     guest.stop();

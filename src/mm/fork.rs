@@ -50,9 +50,10 @@ impl AddressSpace {
         areas.for_each_mut(|vma| {
             vma.flags.remove(VmaFlags::LOCKED);
             child.account(vma, 1);
+            result = result.and_then(|()| vma.inherit_attachment());
             if result.is_ok() && !vma.flags.contains(VmaFlags::WIPE_ON_FORK) {
                 let copied = child.table.copy_range(&mut parent.table, vma.range(), !vma.is_shared());
-                result = copied.map(|copied| {
+                result = copied.map_err(Errno::from).map(|copied| {
                     child.resident.anonymous += copied.anonymous;
                     child.resident.file += copied.file;
                 });

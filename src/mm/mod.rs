@@ -15,6 +15,7 @@
 //! Next: `frames.rs`, or from the top: `user.rs`, `address_space.rs`.
 
 pub mod address_space;
+pub mod attachment;
 mod fork;
 #[allow(unsafe_code, reason = "owns physical memory: invariant 9 of ARCHITECTURE.md")]
 pub mod frames;

@@ -3,7 +3,7 @@
 //! It is a file without a name: an inode whose content is its page cache. So sharing, forking and moving it are what they are for
 //! any file, and it ends with the last area that maps it.
 //!
-//! Next: `gate.rs`.
+//! Next: `attachment.rs`.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -40,10 +40,19 @@ impl Inode for SharedMemory {
 ///
 /// `ENOMEM`.
 pub fn shared_memory(len: usize) -> Result<Arc<MappedFile>, Errno> {
+    Ok(Arc::new(MappedFile::new(shared_inode(len)?, None)))
+}
+
+/// The inode of such memory, for whoever keeps it while nobody maps it.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub fn shared_inode(len: usize) -> Result<Arc<dyn Inode>, Errno> {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     gate::try_admit()?;
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let attributes = Attributes { mode: 0o600, size: len as u64, links: 0, ..Attributes::default() };
     let core = InodeCore::in_memory(&FRAMES, 0, number, Kind::Regular, 0, attributes);
-    Ok(Arc::new(MappedFile { inode: Arc::new(SharedMemory { core }), path: None }))
+    Ok(Arc::new(SharedMemory { core }))
 }

@@ -64,7 +64,7 @@ impl TestFile {
     }
 
     fn mapped(self: &Arc<TestFile>) -> Arc<MappedFile> {
-        Arc::new(MappedFile { inode: self.clone(), path: None })
+        Arc::new(MappedFile::new(self.clone(), None))
     }
 
     fn cache(&self, index: u64) -> Page {

@@ -6,6 +6,7 @@
 //!
 //! Next: `address_space.rs`.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -15,6 +16,7 @@ use bitflags::bitflags;
 use drivers::hw::Page;
 use fs::Inode;
 
+use super::attachment::Attachment;
 use super::frames::FRAME_SIZE;
 use super::page_table::OutOfMemory;
 use crate::arch::paging::Rights;
@@ -71,6 +73,15 @@ pub struct MappedFile {
     pub inode: Arc<dyn Inode>,
     /// What /proc/self/maps calls it; `None` for memory that is shared without a name.
     pub path: Option<fs::Path>,
+    /// Who counts its mappings: a System V segment.
+    pub attachment: Option<Box<dyn Attachment>>,
+}
+
+impl MappedFile {
+    /// A file, by the name it was opened by, if it has one.
+    pub fn new(inode: Arc<dyn Inode>, path: Option<fs::Path>) -> MappedFile {
+        MappedFile { inode, path, attachment: None }
+    }
 }
 
 /// Pages that the kernel makes: the vDSO and its data.

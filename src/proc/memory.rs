@@ -16,6 +16,8 @@ use crate::process::image::Image;
 
 /// Where names begin in a line of maps.
 const NAME_COLUMN: usize = 73;
+/// The device that Linux keeps shared memory on: 0:1.
+const INTERNAL_DEVICE: u64 = 1;
 
 /// /proc/PID/auxv.
 pub fn auxiliary_vector(subject: &Subject) -> Result<Vec<u8>> {
@@ -84,6 +86,8 @@ enum Name {
     None,
     Fixed(&'static str),
     File(Option<fs::Path>, u64, u64),
+    /// A System V segment: its key and its identifier.
+    Segment(i32, i32),
 }
 
 impl Area {
@@ -93,9 +97,15 @@ impl Area {
             AreaName::Heap => Name::Fixed("[heap]"),
             AreaName::Stack => Name::Fixed("[stack]"),
             AreaName::Special(name) => Name::Fixed(name),
-            AreaName::File(MappedFile { inode, path }) => {
+            AreaName::File(MappedFile { inode, path, attachment }) => {
                 let core = inode.core();
-                Name::File(path.clone(), core.device, core.number)
+                match attachment {
+                    Some(attachment) => {
+                        let (key, id) = attachment.key_and_id();
+                        Name::Segment(key, id)
+                    }
+                    None => Name::File(path.clone(), core.device, core.number),
+                }
             }
         };
         Area {
@@ -114,6 +124,7 @@ impl Area {
         let Rights { read, write, execute } = self.rights;
         let (device, inode) = match self.name {
             Name::File(_, device, inode) => (device, inode),
+            Name::Segment(_, id) => (INTERNAL_DEVICE, u64::from(id.unsigned_abs())),
             Name::None | Name::Fixed(_) => (0, 0),
         };
         let (read, write, execute) = (letter(read, 'r'), letter(write, 'w'), letter(execute, 'x'));
@@ -127,6 +138,9 @@ impl Area {
             }
             Name::File(Some(path), ..) => {
                 text.pad(start + NAME_COLUMN).escaped(&display(path), b"\n");
+            }
+            Name::Segment(key, _) => {
+                text.pad(start + NAME_COLUMN).add(format_args!("/SYSV{key:08x} (deleted)"));
             }
             // Memory without a name: only if it is shared does Linux say of what.
             Name::File(None, ..) if sharing == 'p' => {}

@@ -2,7 +2,7 @@
 //!
 //! procfs (the crate) turns texts and folders into inodes; the files here make the texts. `system.rs` is about the machine,
 //! `sys.rs` holds the settings of /proc/sys, `process.rs` finds the folder of a process, `status.rs`, `memory.rs` and
-//! `descriptors.rs` fill it, `mounts.rs` tells of mounts, and `rouse.rs` and `rouse_tasks.rs` of the kernel's own tasks and counters. `sysfs.rs` is /sys.
+//! `descriptors.rs` fill it, `mounts.rs` tells of mounts, and `rouse.rs` and `rouse_tasks.rs` of the kernel's own tasks and counters. `sysvipc.rs` tells of System V objects. `sysfs.rs` is /sys.
 //!
 //! Next: `process.rs`.
 
@@ -17,6 +17,7 @@ pub mod status;
 pub mod sys;
 pub mod sysfs;
 pub mod system;
+pub mod sysvipc;
 pub mod text;
 
 use alloc::format;
@@ -49,7 +50,7 @@ pub fn file_system() -> Arc<dyn FileSystem> {
         .with("stat", file(system::statistics))
         .with("swaps", file(system::swaps))
         .with("sys", sys::folder())
-        .with("sysvipc", Table::new().with("sem", file(system::semaphores)).node())
+        .with("sysvipc", sysvipc::folder())
         .with("thread-self", link(own_thread))
         .with("tty", Table::new().with("drivers", file(system::terminal_drivers)).node())
         .with("uptime", file(system::uptime))

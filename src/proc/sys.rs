@@ -11,6 +11,7 @@ use fs::pipe::PIPE_MAX_SIZE;
 use procfs::{Node, Table, file, writable_file};
 
 use crate::ipc::semaphores::{MOST_IN_A_SET, MOST_OPERATIONS, MOST_SEMAPHORES, MOST_SETS};
+use crate::ipc::shared_memory::{MOST_BYTES, MOST_SEGMENTS};
 use crate::mm;
 use crate::process::limits::NR_OPEN;
 use crate::process::table::{PID_MAX, threads_at_most};
@@ -72,6 +73,10 @@ fn kernel() -> Node {
         .with("random", random_numbers())
         .with("randomize_va_space", fixed(2))
         .with("sem", fixed(format!("{MOST_IN_A_SET}\t{MOST_SEMAPHORES}\t{MOST_OPERATIONS}\t{MOST_SETS}")))
+        .with("shm_rmid_forced", fixed(0))
+        .with("shmall", fixed(MOST_BYTES))
+        .with("shmmax", fixed(MOST_BYTES))
+        .with("shmmni", fixed(MOST_SEGMENTS))
         .with("tainted", fixed(0))
         .with("threads-max", fixed(threads_at_most()))
         .with("version", fixed(system::VERSION))

@@ -1,5 +1,5 @@
 //! The files about the machine as a whole: /proc/{cmdline,cpuinfo,devices,interrupts,loadavg,meminfo,partitions,stat,swaps,
-//! uptime,version}, /proc/sysvipc/sem and /proc/tty/drivers.
+//! uptime,version} and /proc/tty/drivers.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -9,8 +9,6 @@ use fs::PAGE_SIZE;
 use fs::environment::{major, minor};
 
 use super::text::Text;
-use crate::ipc::identifiers::{Identified, Ownership};
-use crate::ipc::semaphores::SETS;
 use crate::process::table;
 use crate::syscall::system::{RELEASE, VERSION};
 use crate::{arch, counters, devices, load, mm, tasks, wall_clock};
@@ -153,24 +151,6 @@ pub fn statistics() -> Vec<u8> {
 /// /proc/swaps: there is none.
 pub fn swaps() -> Vec<u8> {
     b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec()
-}
-
-/// /proc/sysvipc/sem: the sets of System V semaphores.
-pub fn semaphores() -> Vec<u8> {
-    let mut text = Text::new();
-    text.bytes(b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n");
-    for set in SETS.lock().iter() {
-        let about = set.describe();
-        let Ownership { key, uid, gid, creator_uid, creator_gid, mode } = about.ownership;
-        text.add(format_args!(
-            "{key:10} {:10}  {mode:4o} {:10} {uid:5} {gid:5} {creator_uid:5} {creator_gid:5} {:10} {:10}\n",
-            set.id(),
-            about.count,
-            about.operated,
-            about.changed
-        ));
-    }
-    text.into_bytes()
 }
 
 /// /proc/tty/drivers: how ps(1) names terminals.

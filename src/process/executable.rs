@@ -51,7 +51,7 @@ impl Executable {
 
     /// What is to be mapped of it.
     pub fn mapped(&self) -> MappedFile {
-        MappedFile { inode: self.content.clone(), path: Some(self.path.clone()) }
+        MappedFile::new(self.content.clone(), Some(self.path.clone()))
     }
 
     /// Reads through the page cache, up to the file's end. Returns how much there was.

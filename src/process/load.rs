@@ -196,7 +196,7 @@ pub fn thread_local(space: &AddressSpace, file: &Executable, storage: &ThreadLoc
     let image = Arc::new(TlsImage::new(file.content.clone(), *storage)?);
     let len = image.size();
     let inode: Arc<dyn fs::Inode> = image.clone();
-    let file = Arc::new(MappedFile { inode, path: None });
+    let file = Arc::new(MappedFile::new(inode, None));
     let rights = Rights { read: true, write: true, execute: false };
     let address = space.map(MapRequest::private_file(file, 0, len, rights))?;
     Ok(image.place(address as u64))

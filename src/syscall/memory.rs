@@ -108,7 +108,7 @@ fn file_source(file: &OpenFile, offset: u64, rights: Rights, shared: bool, area:
         area.remove(VmaFlags::MAY_WRITE);
     }
     let inode = file.ops.mappable().ok_or(Errno::ENODEV)?;
-    Ok(Source::File { file: Arc::new(MappedFile { inode, path: file.path.clone() }), offset })
+    Ok(Source::File { file: Arc::new(MappedFile::new(inode, file.path.clone())), offset })
 }
 
 /// munmap(2). `EINVAL`: no length, a bad address. `ENOMEM`: too many areas.

@@ -31,6 +31,7 @@ pub mod process;
 pub mod resources;
 pub mod scheduling;
 pub mod semaphore;
+pub mod shared_memory;
 pub mod signal;
 pub mod socket;
 pub mod socket_message;

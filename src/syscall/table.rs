@@ -20,8 +20,8 @@ use abi::{Errno, Result};
 use super::args::FromRegister;
 use super::{
     attributes, capabilities, copy_file, credentials, descriptor, directory, events, file_lock, futex, identity, ioctl,
-    memory, mount, path, poll, process, resources, scheduling, semaphore, signal, socket, socket_message,
-    socket_option, sync, system, thread, time, timer, transfer,
+    memory, mount, path, poll, process, resources, scheduling, semaphore, shared_memory, signal, socket,
+    socket_message, socket_option, sync, system, thread, time, timer, transfer,
 };
 use crate::mm::try_box;
 use crate::process::RunningThread;
@@ -196,9 +196,9 @@ table! {
     26 MSYNC: wait [memory::msync] (address, len, flags);
     27 MINCORE: wait [memory::mincore] (address, len, result);
     28 MADVISE: wait [memory::madvise] (address, len, advice);
-    29 SHMGET: refused ENOSYS "System V shared memory comes later";
-    30 SHMAT: refused ENOSYS "System V shared memory comes later";
-    31 SHMCTL: refused ENOSYS "System V shared memory comes later";
+    29 SHMGET: wait [shared_memory::shmget] (key, size, flags), partly: "no large pages";
+    30 SHMAT: wait [shared_memory::shmat] (id, address, flags);
+    31 SHMCTL: large [shared_memory::shmctl] (id, command, argument);
     32 DUP: now [descriptor::dup] (fd);
     33 DUP2: wait [descriptor::dup2] (old, new);
     34 PAUSE: wait [signal::pause] ();
@@ -234,7 +234,7 @@ table! {
     64 SEMGET: now [semaphore::semget] (key, count, flags);
     65 SEMOP: try_large [semaphore::semop_now] or [semaphore::semop] (id, operations, count);
     66 SEMCTL: wait [semaphore::semctl] (id, number, command, argument);
-    67 SHMDT: refused ENOSYS "System V shared memory comes later";
+    67 SHMDT: now [shared_memory::shmdt] (address);
     68 MSGGET: refused ENOSYS "System V messages come later";
     69 MSGSND: refused ENOSYS "System V messages come later";
     70 MSGRCV: refused ENOSYS "System V messages come later";

@@ -3,6 +3,8 @@
 //!
 //! next: `bin/memory.rs`, a plain one; `bin/exec/main.rs`, the largest.
 
+pub mod children;
+
 use std::time::Instant;
 
 /// What becomes of a case: where it failed, and how.

@@ -1,4 +1,4 @@
-//! System V inter-process communication: the numbers of `<sys/ipc.h>` and `<sys/sem.h>`, as on x86_64.
+//! System V inter-process communication: the numbers of `<sys/ipc.h>`, `<sys/sem.h>` and `<sys/shm.h>`, as on x86_64.
 
 /// The key of what no key finds again.
 pub const IPC_PRIVATE: i32 = 0;
@@ -39,3 +39,30 @@ pub const SEM_STAT: u32 = 18;
 pub const SEM_INFO: u32 = 19;
 /// As [`SEM_STAT`], for anybody.
 pub const SEM_STAT_ANY: u32 = 20;
+
+/// Attach for reading only.
+pub const SHM_RDONLY: u32 = 0o10_000;
+/// Round the address down to a multiple of [`SHMLBA`].
+pub const SHM_RND: u32 = 0o20_000;
+/// Take the place of what is mapped there.
+pub const SHM_REMAP: u32 = 0o40_000;
+/// Allow execution.
+pub const SHM_EXEC: u32 = 0o100_000;
+/// Of large pages.
+pub const SHM_HUGETLB: u32 = 0o4000;
+/// What addresses are multiples of.
+pub const SHMLBA: usize = 4096;
+/// In the mode: goes with the last mapping.
+pub const SHM_DEST: u32 = 0o1000;
+/// In the mode: stays in memory.
+pub const SHM_LOCKED: u32 = 0o2000;
+/// Keep it in memory.
+pub const SHM_LOCK: u32 = 11;
+/// Do not keep it in memory.
+pub const SHM_UNLOCK: u32 = 12;
+/// As [`IPC_STAT`], by index instead of identifier.
+pub const SHM_STAT: u32 = 13;
+/// How much there is.
+pub const SHM_INFO: u32 = 14;
+/// As [`SHM_STAT`], for anybody.
+pub const SHM_STAT_ANY: u32 = 15;

@@ -9,10 +9,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use test_programs::children::{PATIENCE, becomes, child, drop_privileges, in_child, status_of};
 use test_programs::{Case, Outcome, ensure, errno};
-
-/// Longer than any wait takes here.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A set that is removed when the case ends.
 struct Set(i32);
@@ -72,57 +70,9 @@ fn operation(number: u16, change: i16, flags: i32) -> libc::sembuf {
     libc::sembuf { sem_num: number, sem_op: change, sem_flg: flags as i16 }
 }
 
-/// What a child does: its exit status is the answer.
-fn child(work: impl FnOnce() -> i32) -> Result<i32, String> {
-    // SAFETY: the child runs the closure and leaves by _exit; nothing here holds a lock that it would want.
-    let pid = unsafe { libc::fork() };
-    ensure!(pid >= 0, "errno {}", errno());
-    if pid == 0 {
-        let status = work();
-        // SAFETY: at any time.
-        unsafe { libc::_exit(status) };
-    }
-    Ok(pid)
-}
-
-/// The exit status of a child; 1000 and more: killed by a signal.
-fn status_of(pid: i32) -> i32 {
-    let mut status = 0;
-    // SAFETY: the status outlives the call.
-    while unsafe { libc::waitpid(pid, &raw mut status, 0) } == -1 && errno() == libc::EINTR {}
-    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 1000 + libc::WTERMSIG(status) }
-}
-
-/// What a child that does this ends with.
-fn in_child(work: impl FnOnce() -> i32) -> Result<i32, String> {
-    child(work).map(status_of)
-}
-
-/// Waits until something is so.
-fn becomes(mut it: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + PATIENCE;
-    while !it() {
-        if Instant::now() > end {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-    true
-}
-
 fn get(key: i32, count: i32, flags: i32) -> i32 {
     // SAFETY: plain numbers.
     unsafe { libc::semget(key, count, flags) }
-}
-
-/// Becomes a user without privileges.
-fn drop_privileges(uid: u32, gid: u32) {
-    // SAFETY: plain numbers; called in children only.
-    unsafe {
-        libc::setgroups(0, ptr::null());
-        libc::setresgid(gid, gid, gid);
-        libc::setresuid(uid, uid, uid);
-    }
 }
 
 fn a_key_finds_its_set_until_it_is_removed() -> Outcome {
