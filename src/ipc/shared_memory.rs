@@ -1,7 +1,7 @@
 //! Segments of System V shared memory (shmget(2), shmat(2)).
 //!
 //! A segment is an inode without a name, whose content is its page cache; attaching maps it shared. Each mapping holds an
-//! [`Attached`], and the segment counts those. One that has been removed lives on, without its key, until the last is gone.
+//! `Attached`, and the segment counts those. One that has been removed lives on, without its key, until the last is gone.
 //!
 //! The table's lock comes before a segment's, and is held while mappings are counted: what is found in the table is not going.
 //!

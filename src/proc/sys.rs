@@ -10,6 +10,7 @@ use fs::permission::Capabilities;
 use fs::pipe::PIPE_MAX_SIZE;
 use procfs::{Node, Table, file, writable_file};
 
+use crate::ipc::messages::{BYTES_OF_A_QUEUE, LONGEST_MESSAGE, MOST_QUEUES};
 use crate::ipc::semaphores::{MOST_IN_A_SET, MOST_OPERATIONS, MOST_SEMAPHORES, MOST_SETS};
 use crate::ipc::shared_memory::{MOST_BYTES, MOST_SEGMENTS};
 use crate::mm;
@@ -64,6 +65,9 @@ fn kernel() -> Node {
         .with("core_pattern", fixed("core"))
         .with("domainname", writable_file(|| line(system::domain_name()), |name| set(name, system::set_domain_name)))
         .with("hostname", writable_file(|| line(system::host_name()), |name| set(name, system::set_host_name)))
+        .with("msgmax", fixed(LONGEST_MESSAGE))
+        .with("msgmnb", fixed(BYTES_OF_A_QUEUE))
+        .with("msgmni", fixed(MOST_QUEUES))
         .with("ngroups_max", fixed(GROUPS_MAX))
         .with("osrelease", fixed(system::RELEASE))
         .with("ostype", fixed("Linux"))

@@ -9,12 +9,37 @@ use procfs::{Node, Table, file};
 
 use super::text::Text;
 use crate::ipc::identifiers::{Identified, Ownership};
+use crate::ipc::messages::QUEUES;
 use crate::ipc::semaphores::SETS;
 use crate::ipc::shared_memory::SEGMENTS;
 
 /// The folder.
 pub fn folder() -> Node {
-    Table::new().with("sem", file(semaphores)).with("shm", file(shared_memory)).node()
+    Table::new().with("msg", file(messages)).with("sem", file(semaphores)).with("shm", file(shared_memory)).node()
+}
+
+/// The queues of messages.
+fn messages() -> Vec<u8> {
+    let mut text = Text::new();
+    text.bytes(b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid");
+    text.bytes(b"      stime      rtime      ctime\n");
+    for queue in QUEUES.lock().iter() {
+        let about = queue.describe();
+        let Ownership { key, uid, gid, creator_uid, creator_gid, mode } = about.ownership;
+        text.add(format_args!(
+            "{key:10} {:10}  {mode:4o}  {:10} {:10} {:5} {:5} ",
+            queue.id(),
+            about.bytes,
+            about.count,
+            about.sender,
+            about.receiver
+        ));
+        text.add(format_args!(
+            "{uid:5} {gid:5} {creator_uid:5} {creator_gid:5} {:10} {:10} {:10}\n",
+            about.sent, about.received, about.changed
+        ));
+    }
+    text.into_bytes()
 }
 
 /// The sets of semaphores.

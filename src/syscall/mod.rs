@@ -24,6 +24,7 @@ pub mod futex;
 pub mod identity;
 pub mod ioctl;
 pub mod memory;
+pub mod messages;
 pub mod mount;
 pub mod path;
 pub mod poll;

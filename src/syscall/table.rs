@@ -20,7 +20,7 @@ use abi::{Errno, Result};
 use super::args::FromRegister;
 use super::{
     attributes, capabilities, copy_file, credentials, descriptor, directory, events, file_lock, futex, identity, ioctl,
-    memory, mount, path, poll, process, resources, scheduling, semaphore, shared_memory, signal, socket,
+    memory, messages, mount, path, poll, process, resources, scheduling, semaphore, shared_memory, signal, socket,
     socket_message, socket_option, sync, system, thread, time, timer, transfer,
 };
 use crate::mm::try_box;
@@ -235,10 +235,10 @@ table! {
     65 SEMOP: try_large [semaphore::semop_now] or [semaphore::semop] (id, operations, count);
     66 SEMCTL: wait [semaphore::semctl] (id, number, command, argument);
     67 SHMDT: now [shared_memory::shmdt] (address);
-    68 MSGGET: refused ENOSYS "System V messages come later";
-    69 MSGSND: refused ENOSYS "System V messages come later";
-    70 MSGRCV: refused ENOSYS "System V messages come later";
-    71 MSGCTL: refused ENOSYS "System V messages come later";
+    68 MSGGET: now [messages::msgget] (key, flags);
+    69 MSGSND: large [messages::msgsnd] (id, from, len, flags);
+    70 MSGRCV: large [messages::msgrcv] (id, to, room, kind, flags);
+    71 MSGCTL: large [messages::msgctl] (id, command, argument);
     72 FCNTL: wait [descriptor::fcntl] (fd, command, argument), partly: "no owners, leases or notifications";
     73 FLOCK: wait [file_lock::flock] (fd, operation);
     74 FSYNC: wait [sync::fsync] (fd);

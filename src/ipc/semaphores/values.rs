@@ -57,7 +57,7 @@ impl Operations {
 pub struct Operator {
     /// The process.
     pub pid: i32,
-    /// Which list takes back what it does ([`super::undo::UndoList::name`]).
+    /// Which list takes back what it does ([`crate::ipc::undo::UndoList::name`]).
     pub undo: Option<usize>,
 }
 

@@ -49,6 +49,8 @@ const PATH: usize = DATA + 0x938;
 const EVERY: usize = DATA + 0x940;
 /// O_RDWR | O_CREAT.
 const MAKE: usize = 0o102;
+/// The key of a System V object.
+const KEY: usize = 7;
 const LOCK: usize = 2;
 const UNLOCK: usize = 8;
 
@@ -129,6 +131,15 @@ const CASES: &[Blocking] = &[
         args: &[1, LOCK],
         before: &[(OPEN, &[PATH, MAKE, 0o600]), (OPEN, &[PATH, MAKE, 0o600]), (FLOCK, &[0, LOCK])],
         event: &[(FLOCK, &[0, UNLOCK])],
+        ..NOTHING
+    },
+    Blocking {
+        name: "receipt of a message",
+        number: MSGRCV,
+        args: &[0, ROOM, 8, 0, 0],
+        // One queue for all: each case leaves it empty.
+        before: &[(MSGGET, &[KEY, 0o1600])],
+        event: &[(MSGSND, &[0, ONE, 8, 0])],
         ..NOTHING
     },
     Blocking { name: "nanosleep", number: NANOSLEEP, args: &[TIME, 0], passes: Duration::from_millis(10), ..NOTHING },

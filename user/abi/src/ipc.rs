@@ -1,4 +1,4 @@
-//! System V inter-process communication: the numbers of `<sys/ipc.h>`, `<sys/sem.h>` and `<sys/shm.h>`, as on x86_64.
+//! System V inter-process communication: the numbers of `<sys/ipc.h>`, `<sys/sem.h>`, `<sys/shm.h>` and `<sys/msg.h>`, as on x86_64.
 
 /// The key of what no key finds again.
 pub const IPC_PRIVATE: i32 = 0;
@@ -66,3 +66,16 @@ pub const SHM_STAT: u32 = 13;
 pub const SHM_INFO: u32 = 14;
 /// As [`SHM_STAT`], for anybody.
 pub const SHM_STAT_ANY: u32 = 15;
+
+/// Cut off what does not fit.
+pub const MSG_NOERROR: u32 = 0o10_000;
+/// Of any type but this.
+pub const MSG_EXCEPT: u32 = 0o20_000;
+/// Leave it in the queue; the type is its place there.
+pub const MSG_COPY: u32 = 0o40_000;
+/// As [`IPC_STAT`], by index instead of identifier.
+pub const MSG_STAT: u32 = 11;
+/// How much there is.
+pub const MSG_INFO: u32 = 12;
+/// As [`MSG_STAT`], for anybody.
+pub const MSG_STAT_ANY: u32 = 13;
