@@ -48,6 +48,7 @@ pub static KINDS: &[Kind] = &[
     Kind { name: "devpts", needs_device: false, make: |request| Box::pin(make_devpts(request)) },
     Kind { name: "proc", needs_device: false, make: |request| Box::pin(make_proc(request)) },
     Kind { name: "sysfs", needs_device: false, make: |request| Box::pin(make_sysfs(request)) },
+    Kind { name: "mqueue", needs_device: false, make: |request| Box::pin(make_mqueue(request)) },
     Kind { name: "overlay", needs_device: false, make: |request| Box::pin(make_overlay(request)) },
     Kind { name: "ext4", needs_device: true, make: |request| Box::pin(make_ext4(request)) },
     Kind { name: "ext3", needs_device: true, make: |request| Box::pin(make_ext4(request)) },
@@ -110,6 +111,10 @@ async fn make_proc(request: &MountRequest<'_>) -> Result<Arc<Superblock>> {
 
 async fn make_sysfs(request: &MountRequest<'_>) -> Result<Arc<Superblock>> {
     Ok(Superblock::new(crate::proc::sysfs::file_system(), request.source))
+}
+
+async fn make_mqueue(request: &MountRequest<'_>) -> Result<Arc<Superblock>> {
+    Ok(Superblock::new(crate::ipc::posix_queue::names::file_system(), request.source))
 }
 
 async fn walk(thread: &RunningThread, path: &[u8]) -> Result<Path> {

@@ -10,7 +10,8 @@ use fs::permission::Capabilities;
 use fs::pipe::PIPE_MAX_SIZE;
 use procfs::{Node, Table, file, writable_file};
 
-use crate::ipc::messages::{BYTES_OF_A_QUEUE, LONGEST_MESSAGE, MOST_QUEUES};
+use crate::ipc::messages::{self, BYTES_OF_A_QUEUE, LONGEST_MESSAGE};
+use crate::ipc::posix_queue::{self, MOST_MESSAGES, MOST_QUEUES};
 use crate::ipc::semaphores::{MOST_IN_A_SET, MOST_OPERATIONS, MOST_SEMAPHORES, MOST_SETS};
 use crate::ipc::shared_memory::{MOST_BYTES, MOST_SEGMENTS};
 use crate::mm;
@@ -35,8 +36,19 @@ fn fixed(value: impl core::fmt::Display + Send + Sync + 'static) -> Node {
 fn files() -> Node {
     Table::new()
         .with("file-max", fixed(i64::MAX))
+        .with("mqueue", message_queues())
         .with("nr_open", fixed(NR_OPEN))
         .with("pipe-max-size", fixed(PIPE_MAX_SIZE))
+        .node()
+}
+
+fn message_queues() -> Node {
+    Table::new()
+        .with("msg_default", fixed(MOST_MESSAGES))
+        .with("msg_max", fixed(MOST_MESSAGES))
+        .with("msgsize_default", fixed(posix_queue::LONGEST_MESSAGE))
+        .with("msgsize_max", fixed(posix_queue::LONGEST_MESSAGE))
+        .with("queues_max", fixed(MOST_QUEUES))
         .node()
 }
 
@@ -67,7 +79,7 @@ fn kernel() -> Node {
         .with("hostname", writable_file(|| line(system::host_name()), |name| set(name, system::set_host_name)))
         .with("msgmax", fixed(LONGEST_MESSAGE))
         .with("msgmnb", fixed(BYTES_OF_A_QUEUE))
-        .with("msgmni", fixed(MOST_QUEUES))
+        .with("msgmni", fixed(messages::MOST_QUEUES))
         .with("ngroups_max", fixed(GROUPS_MAX))
         .with("osrelease", fixed(system::RELEASE))
         .with("ostype", fixed("Linux"))

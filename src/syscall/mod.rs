@@ -28,6 +28,7 @@ pub mod messages;
 pub mod mount;
 pub mod path;
 pub mod poll;
+pub mod posix_queue;
 pub mod process;
 pub mod resources;
 pub mod scheduling;

@@ -20,8 +20,8 @@ use abi::{Errno, Result};
 use super::args::FromRegister;
 use super::{
     attributes, capabilities, copy_file, credentials, descriptor, directory, events, file_lock, futex, identity, ioctl,
-    memory, messages, mount, path, poll, process, resources, scheduling, semaphore, shared_memory, signal, socket,
-    socket_message, socket_option, sync, system, thread, time, timer, transfer,
+    memory, messages, mount, path, poll, posix_queue, process, resources, scheduling, semaphore, shared_memory, signal,
+    socket, socket_message, socket_option, sync, system, thread, time, timer, transfer,
 };
 use crate::mm::try_box;
 use crate::process::RunningThread;
@@ -407,12 +407,12 @@ table! {
     237 MBIND: refused ENOSYS "one memory node";
     238 SET_MEMPOLICY: refused ENOSYS "one memory node";
     239 GET_MEMPOLICY: refused ENOSYS "one memory node";
-    240 MQ_OPEN: refused ENOSYS "message queues come later";
-    241 MQ_UNLINK: refused ENOSYS "message queues come later";
-    242 MQ_TIMEDSEND: refused ENOSYS "message queues come later";
-    243 MQ_TIMEDRECEIVE: refused ENOSYS "message queues come later";
-    244 MQ_NOTIFY: refused ENOSYS "message queues come later";
-    245 MQ_GETSETATTR: refused ENOSYS "message queues come later";
+    240 MQ_OPEN: large [posix_queue::mq_open] (name, flags, mode, attributes);
+    241 MQ_UNLINK: large [posix_queue::mq_unlink] (name);
+    242 MQ_TIMEDSEND: large [posix_queue::mq_timedsend] (fd, from, len, priority, timeout);
+    243 MQ_TIMEDRECEIVE: large [posix_queue::mq_timedreceive] (fd, to, room, priority, timeout);
+    244 MQ_NOTIFY: large [posix_queue::mq_notify] (fd, event), partly: "EBADF for SIGEV_THREAD, which needs netlink; ends with the open file, not with a process's first close";
+    245 MQ_GETSETATTR: large [posix_queue::mq_getsetattr] (fd, new, old);
     246 KEXEC_LOAD: refused ENOSYS "no kexec";
     247 WAITID: wait [process::waitid] (id_type, id, information, options, usage), partly: "no pidfds";
     248 ADD_KEY: refused ENOSYS "no key rings";

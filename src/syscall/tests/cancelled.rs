@@ -47,6 +47,8 @@ const ONE: usize = DATA + 0x930;
 /// The path `/f`, and a `struct itimerspec` of every ten milliseconds.
 const PATH: usize = DATA + 0x938;
 const EVERY: usize = DATA + 0x940;
+/// The same path without its slash.
+const NAME: usize = PATH + 1;
 /// O_RDWR | O_CREAT.
 const MAKE: usize = 0o102;
 /// The key of a System V object.
@@ -140,6 +142,15 @@ const CASES: &[Blocking] = &[
         // One queue for all: each case leaves it empty.
         before: &[(MSGGET, &[KEY, 0o1600])],
         event: &[(MSGSND, &[0, ONE, 8, 0])],
+        ..NOTHING
+    },
+    Blocking {
+        name: "receipt from a POSIX queue",
+        number: MQ_TIMEDRECEIVE,
+        args: &[0, ROOM, 8192, 0, 0],
+        // One queue for all: each case leaves it empty.
+        before: &[(MQ_OPEN, &[NAME, MAKE, 0o600, 0])],
+        event: &[(MQ_TIMEDSEND, &[0, ONE, 8, 0, 0])],
         ..NOTHING
     },
     Blocking { name: "nanosleep", number: NANOSLEEP, args: &[TIME, 0], passes: Duration::from_millis(10), ..NOTHING },
