@@ -11,7 +11,9 @@
 //! [`FileOps::try_open`] waits for the other side. A pipe without a name that is opened again, through `/proc/PID/fd`, waits for
 //! nobody: its other side may have come and gone, and what it wrote is still to be read.
 //!
-//! Next: `locks.rs`. Exercise: why must a reader that leaves bytes behind wake another?
+//! Next: `pipe/splice.rs`. Exercise: why must a reader that leaves bytes behind wake another?
+
+pub mod splice;
 
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -65,6 +67,8 @@ struct Buffer {
     page: Page,
     start: usize,
     end: usize,
+    /// Nobody else has the page: more may be written to it, and it may be kept for the next write.
+    is_own: bool,
 }
 
 impl State {
@@ -87,7 +91,9 @@ impl State {
             if buffer.start < buffer.end {
                 break;
             }
-            self.spare = self.buffers.pop_front().map(|buffer| buffer.page);
+            if let Some(Buffer { page, is_own: true, .. }) = self.buffers.pop_front() {
+                self.spare = Some(page);
+            }
         }
         done
     }
@@ -102,7 +108,7 @@ impl State {
             let needed = if is_whole { wanted } else { 1 };
             let is_full = self.is_full();
             let (moved, room) = match self.buffers.back_mut() {
-                Some(last) if PAGE_SIZE - last.end >= needed => {
+                Some(last) if last.is_own && PAGE_SIZE - last.end >= needed => {
                     let room = (PAGE_SIZE - last.end).min(wanted);
                     let moved = source.take_page(&last.page, last.end, room);
                     if moved == room || !is_whole {
@@ -118,7 +124,7 @@ impl State {
                     let room = PAGE_SIZE.min(wanted);
                     let moved = source.take_page(&page, 0, room);
                     if moved == room || (moved > 0 && !is_whole) {
-                        self.buffers.push_back(Buffer { page, start: 0, end: moved });
+                        self.buffers.push_back(Buffer { page, start: 0, end: moved, is_own: true });
                     } else {
                         self.spare = Some(page);
                     }

@@ -38,6 +38,7 @@ pub mod signal;
 pub mod socket;
 pub mod socket_message;
 pub mod socket_option;
+pub mod splice;
 pub mod sync;
 pub mod system;
 pub mod table;

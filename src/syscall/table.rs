@@ -21,7 +21,7 @@ use super::args::FromRegister;
 use super::{
     attributes, capabilities, copy_file, credentials, descriptor, directory, events, file_lock, futex, identity, ioctl,
     memory, messages, mount, path, poll, posix_queue, process, resources, scheduling, semaphore, shared_memory, signal,
-    socket, socket_message, socket_option, sync, system, thread, time, timer, transfer,
+    socket, socket_message, socket_option, splice, sync, system, thread, time, timer, transfer,
 };
 use crate::mm::try_box;
 use crate::process::RunningThread;
@@ -442,10 +442,10 @@ table! {
     272 UNSHARE: now [process::unshare] (flags), partly: "files, fs and undo lists only: no namespaces";
     273 SET_ROBUST_LIST: now [thread::set_robust_list] (head, len);
     274 GET_ROBUST_LIST: wait [thread::get_robust_list] (tid, head, len);
-    275 SPLICE: refused ENOSYS "splicing comes later";
-    276 TEE: refused ENOSYS "splicing comes later";
+    275 SPLICE: large [splice::splice] (from, from_offset, to, to_offset, len, flags);
+    276 TEE: large [splice::tee] (from, to, len, flags);
     277 SYNC_FILE_RANGE: wait [sync::sync_file_range] (fd, offset, len, flags);
-    278 VMSPLICE: refused ENOSYS "splicing comes later";
+    278 VMSPLICE: large [splice::vmsplice] (fd, vectors, count, flags), partly: "copies what is given";
     279 MOVE_PAGES: refused ENOSYS "one memory node";
     280 UTIMENSAT: wait [attributes::utimensat] (folder, path, times, flags);
     281 EPOLL_PWAIT: wait [events::epoll_pwait] (fd, events, count, timeout, mask);

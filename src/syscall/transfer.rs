@@ -49,8 +49,9 @@ impl At {
         u64::try_from(offset).map(At::Offset).map_err(|_| Errno::EINVAL)
     }
 
+    /// Attempts something at the place, which moves.
     #[inline(always)]
-    fn with<R>(&mut self, file: &OpenFile, attempt: impl FnOnce(&mut u64) -> R) -> R {
+    pub(super) fn with<R>(&mut self, file: &OpenFile, attempt: impl FnOnce(&mut u64) -> R) -> R {
         match self {
             At::Cursor if file.ops.is_seekable() => file.with_position(attempt),
             At::Cursor => attempt(&mut 0),
@@ -302,8 +303,8 @@ async fn write_buffer(
     at: &mut At,
     writing: &mut Writing<'_>,
 ) -> Result<usize> {
-    if let Some(limit) = size_limit(thread, file) {
-        keep_to_size_limit(thread, file, *at, &mut writing.0, limit)?;
+    if !writing.0.is_empty() {
+        writing.0.truncate(room_to_size_limit(thread, file, *at)?);
     }
     let result = transfer(thread, file, at, writing).await;
     // A socket of messages has no signal for it.
@@ -325,17 +326,13 @@ fn size_limit(thread: &RunningThread, file: &OpenFile) -> Option<u64> {
     (limit != crate::process::limits::UNLIMITED).then_some(limit)
 }
 
-/// A write is cut at the limit, and one that begins there is refused with SIGXFSZ.
-fn keep_to_size_limit(
-    thread: &RunningThread,
-    file: &OpenFile,
-    at: At,
-    buffer: &mut UserBuffer<'_>,
-    limit: u64,
-) -> Result<()> {
-    if buffer.is_empty() {
-        return Ok(());
-    }
+/// How many bytes a write may have: it is cut at RLIMIT_FSIZE, and one that begins there is refused.
+///
+/// # Errors
+///
+/// `EFBIG`, with SIGXFSZ.
+pub(super) fn room_to_size_limit(thread: &RunningThread, file: &OpenFile, at: At) -> Result<usize> {
+    let Some(limit) = size_limit(thread, file) else { return Ok(usize::MAX) };
     let begin = match at {
         At::Offset(offset) => offset,
         At::Cursor if file.flags().contains(OpenFlags::APPEND) => {
@@ -347,8 +344,7 @@ fn keep_to_size_limit(
         send::to_caller(thread.shared(), Signal::SIGXFSZ);
         return Err(Errno::EFBIG);
     }
-    buffer.truncate(usize::try_from(limit - begin).unwrap_or(usize::MAX));
-    Ok(())
+    Ok(usize::try_from(limit - begin).unwrap_or(usize::MAX))
 }
 
 pub(super) async fn vector(

@@ -153,6 +153,22 @@ const CASES: &[Blocking] = &[
         event: &[(MQ_TIMEDSEND, &[0, ONE, 8, 0, 0])],
         ..NOTHING
     },
+    Blocking {
+        name: "splice from an empty pipe",
+        number: SPLICE,
+        args: &[0, 0, 3, 0, 1, 0],
+        before: &[PIPE, PIPE],
+        event: &[(WRITE, &[1, ROOM, 1])],
+        ..NOTHING
+    },
+    Blocking {
+        name: "splice into a full pipe",
+        number: SPLICE,
+        args: &[0, 0, 3, 0, 1, 0],
+        before: &[PIPE, PIPE, (WRITE, &[1, ROOM, 8]), (WRITE, &[3, DATA, 0x1_0000])],
+        event: &[(READ, &[2, ROOM, 4096])],
+        ..NOTHING
+    },
     Blocking { name: "nanosleep", number: NANOSLEEP, args: &[TIME, 0], passes: Duration::from_millis(10), ..NOTHING },
 ];
 
