@@ -1,5 +1,5 @@
 //! AF_UNIX sockets, spliced pipes, System V objects and POSIX message queues on Rouse are what programs take them for: the cases are in
-//! `tests/programs/src/bin/{sockets,semaphores,messages,segments,queues,splices}.rs`, and pass on Linux.
+//! `tests/programs/src/bin/{sockets,semaphores,messages,segments,queues,splices,several}.rs`, and pass on Linux.
 
 use user_programs::protocol::End;
 use xtask::guest::Guest;
@@ -8,7 +8,7 @@ use xtask::testing::under_test;
 
 #[test]
 fn sockets_pipes_queues_and_system_v_objects_are_what_programs_take_them_for() {
-    const WANTED: [&str; 6] = ["sockets", "semaphores", "messages", "segments", "queues", "splices"];
+    const WANTED: [&str; 7] = ["sockets", "semaphores", "messages", "segments", "queues", "splices", "several"];
     let programs = xtask::programs::build("test-programs").expect("the test programs compile");
     let wanted = programs.iter().filter(|(name, _)| WANTED.contains(&name.as_str()));
     let add: Vec<_> = wanted.map(|(name, path)| format!("{}=/tests/{name}", path.display()).into()).collect();

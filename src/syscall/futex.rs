@@ -76,14 +76,14 @@ fn check_alignment(address: usize) -> Result<()> {
     if address.is_multiple_of(4) { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-fn key(space: &Arc<AddressSpace>, address: usize, is_private: bool) -> Result<Key> {
+pub(super) fn key(space: &Arc<AddressSpace>, address: usize, is_private: bool) -> Result<Key> {
     check_alignment(address)?;
     let shared = if is_private { None } else { space.shared_identity(address) };
     let (object, offset) = shared.unwrap_or((Arc::as_ptr(space) as usize, address));
     Ok(Key { object, offset })
 }
 
-async fn fault_in(thread: &RunningThread, address: usize, access: Access) -> Result<()> {
+pub(super) async fn fault_in(thread: &RunningThread, address: usize, access: Access) -> Result<()> {
     thread.space.fault_in(address, access).await.map_err(|fault| match fault {
         Fault::OutOfMemory => Errno::ENOMEM,
         _ => Errno::EFAULT,
@@ -124,7 +124,28 @@ impl Waiter {
 }
 
 /// A waiter's place in a queue; dropping it leaves the queue, and passes a wake on that was not heard.
-struct Place(Arc<Waiter>);
+pub(super) struct Place(Arc<Waiter>);
+
+impl Place {
+    /// Has this waker woken with it.
+    pub(super) fn set_waker(&self, waker: &Waker) {
+        let old = {
+            let mut state = self.0.state.lock();
+            let is_current = state.waker.as_ref().is_some_and(|old| old.will_wake(waker));
+            if is_current { None } else { state.waker.replace(waker.clone()) }
+        };
+        drop(old);
+    }
+
+    /// Whether it is woken; then its thread has heard of it now.
+    pub(super) fn hears_wake(&self) -> bool {
+        let is_woken = self.0.is_woken.load(Ordering::Acquire);
+        if is_woken {
+            self.0.has_heard.store(true, Ordering::Relaxed);
+        }
+        is_woken
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -152,13 +173,13 @@ impl Drop for Place {
 }
 
 /// What became of an attempt to join a queue.
-enum Joined {
+pub(super) enum Joined {
     Waiting(Place),
     Differs,
     Fault,
 }
 
-fn join(key: Key, address: usize, expected: u32, bits: u32, space: &AddressSpace) -> Result<Joined> {
+pub(super) fn join(key: Key, address: usize, expected: u32, bits: u32, space: &AddressSpace) -> Result<Joined> {
     // What is allocated here is small and bounded by the number of threads, which the gate has admitted.
     let waiter = Arc::new(Waiter {
         bits,
@@ -204,16 +225,9 @@ async fn wait(
 async fn sleep(thread: &RunningThread, place: &Place, deadline: Option<Instant>) -> Result<usize> {
     let mut timer = deadline.map(|deadline| boxed_timer(deadline, Location::caller())).transpose()?;
     poll_fn(|context| {
-        let waker = context.waker();
-        let old = {
-            let mut state = place.0.state.lock();
-            let is_current = state.waker.as_ref().is_some_and(|old| old.will_wake(waker));
-            if is_current { None } else { state.waker.replace(waker.clone()) }
-        };
-        drop(old);
+        place.set_waker(context.waker());
         // After the waker is in place: whoever wakes from now on finds it.
-        if place.0.is_woken.load(Ordering::Acquire) {
-            place.0.has_heard.store(true, Ordering::Relaxed);
+        if place.hears_wake() {
             return Poll::Ready(Ok(0));
         }
         if thread.is_interrupted(Interruptible::BySignals) {

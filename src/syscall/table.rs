@@ -19,9 +19,10 @@ use abi::{Errno, Result};
 
 use super::args::FromRegister;
 use super::{
-    attributes, capabilities, copy_file, credentials, descriptor, directory, events, file_lock, futex, identity, ioctl,
-    memory, messages, mount, path, poll, posix_queue, process, resources, scheduling, semaphore, shared_memory, signal,
-    socket, socket_message, socket_option, splice, sync, system, thread, time, timer, transfer,
+    attributes, capabilities, clock_state, copy_file, credentials, descriptor, directory, events, file_lock, futex,
+    futex_vector, identity, ioctl, memory, messages, mount, path, poll, posix_queue, process, resources, scheduling,
+    semaphore, shared_memory, signal, socket, socket_message, socket_messages, socket_option, splice, sync, system,
+    thread, time, timer, transfer,
 };
 use crate::mm::try_box;
 use crate::process::RunningThread;
@@ -326,7 +327,7 @@ table! {
     156 SYSCTL: refused ENOSYS "as Linux: removed";
     157 PRCTL: wait [thread::prctl] (option, a, b, c, d), partly: "names, death signal, dumpable, sub-reaper, no_new_privs, capability bounds";
     158 ARCH_PRCTL: wait [thread::arch_prctl] (code, address);
-    159 ADJTIMEX: refused ENOSYS "the clock is not disciplined yet";
+    159 ADJTIMEX: wait [clock_state::adjtimex] (state), partly: "the clock can be asked, not steered: EOPNOTSUPP";
     160 SETRLIMIT: wait [resources::setrlimit] (resource, new);
     161 CHROOT: wait [directory::chroot] (path);
     162 SYNC: wait [sync::sync] ();
@@ -466,15 +467,15 @@ table! {
     296 PWRITEV: large [transfer::pwritev] (fd, vectors, count, offset);
     297 RT_TGSIGQUEUEINFO: wait [signal::rt_tgsigqueueinfo] (pid, tid, signal, information);
     298 PERF_EVENT_OPEN: refused ENOSYS "no performance events";
-    299 RECVMMSG: refused ENOSYS "one message at a time so far";
+    299 RECVMMSG: large [socket_messages::recvmmsg] (fd, list, count, flags, timeout), partly: "no MSG_OOB; an error behind the first message is not kept for the next call";
     300 FANOTIFY_INIT: refused ENOSYS "notifications come later";
     301 FANOTIFY_MARK: refused ENOSYS "notifications come later";
     302 PRLIMIT64: wait [resources::prlimit64] (pid, resource, new, old);
     303 NAME_TO_HANDLE_AT: refused EOPNOTSUPP "no file handles";
     304 OPEN_BY_HANDLE_AT: refused EOPNOTSUPP "no file handles";
-    305 CLOCK_ADJTIME: refused ENOSYS "the clock is not disciplined yet";
+    305 CLOCK_ADJTIME: wait [clock_state::clock_adjtime] (clock, state), partly: "the clock can be asked, not steered: EOPNOTSUPP";
     306 SYNCFS: wait [sync::syncfs] (fd);
-    307 SENDMMSG: refused ENOSYS "one message at a time so far";
+    307 SENDMMSG: large [socket_messages::sendmmsg] (fd, list, count, flags), partly: "no MSG_OOB";
     308 SETNS: refused ENOSYS "no namespaces";
     309 GETCPU: wait [scheduling::getcpu] (cpu, node, cache);
     310 PROCESS_VM_READV: refused ENOSYS "tracing comes later";
@@ -527,7 +528,7 @@ table! {
     446 LANDLOCK_RESTRICT_SELF: refused ENOSYS "no Landlock";
     447 MEMFD_SECRET: refused ENOSYS "no secret memory";
     448 PROCESS_MRELEASE: refused ENOSYS "process descriptors come later";
-    449 FUTEX_WAITV: refused ENOSYS "one futex at a time so far";
+    449 FUTEX_WAITV: large [futex_vector::futex_waitv] (list, count, flags, timeout, clock);
     450 SET_MEMPOLICY_HOME_NODE: refused ENOSYS "one memory node";
 }
 

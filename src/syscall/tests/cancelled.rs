@@ -51,6 +51,8 @@ const EVERY: usize = DATA + 0x940;
 const NAME: usize = PATH + 1;
 /// O_RDWR | O_CREAT.
 const MAKE: usize = 0o102;
+/// Two `struct futex_waitv`, the second of which is for the word at `ROOM`.
+const SEVERAL: usize = DATA + 0x970;
 /// The key of a System V object.
 const KEY: usize = 7;
 const LOCK: usize = 2;
@@ -136,6 +138,13 @@ const CASES: &[Blocking] = &[
         ..NOTHING
     },
     Blocking {
+        name: "futex_waitv",
+        number: FUTEX_WAITV,
+        args: &[SEVERAL, 2, 0, 0, 0],
+        event: &[(FUTEX, &[ROOM, WAKE, 1])],
+        ..NOTHING
+    },
+    Blocking {
         name: "receipt of a message",
         number: MSGRCV,
         args: &[0, ROOM, 8, 0, 0],
@@ -201,13 +210,14 @@ impl Blocking {
     fn prepare(&self) -> Box<RunningThread> {
         let mut thread = new_thread(0);
         thread.space.activate();
-        let words: [(usize, &[u64]); 6] = [
+        let words: [(usize, &[u64]); 7] = [
             (POLLED, &[1 << 32]),
             (TIME, &[0, 10_000_000]),
             (INTEREST, &[1]),
             (ONE, &[1]),
             (PATH, &[0x662f]),
             (EVERY, &[0, 10_000_000, 0, 10_000_000]),
+            (SEVERAL, &[0, ROOM as u64 + 8, 2, 0, ROOM as u64, 2]),
         ];
         for (address, words) in words {
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
