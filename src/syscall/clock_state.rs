@@ -20,14 +20,21 @@ const UNSYNCHRONISED: u64 = 0x40;
 const UNKNOWN_ERROR: u64 = 16_000_000;
 /// ADJ_OFFSET_SS_READ: asks for what adjtime(3) has left to do.
 const READ_OLD_OFFSET: u32 = 0xa001;
+/// ADJ_OFFSET_SINGLESHOT: adjtime(3). Of nothing, it takes back what is left to do, which is nothing here.
+const OLD_OFFSET: u32 = 0x8001;
 
 /// adjtimex(2). `EPERM`: a change without CAP_SYS_TIME; `EOPNOTSUPP`: a change. `EFAULT`.
 pub async fn adjtimex(thread: &mut RunningThread, state: UserPtr<ClockState>) -> Result<usize> {
     let mut words: ClockState = thread.get(state).await?;
     let modes = words[0] as u32;
     if modes != 0 && modes != READ_OLD_OFFSET {
-        let may_change = thread.credentials.can(Capabilities::SYS_TIME);
-        return Err(if may_change { Errno::EOPNOTSUPP } else { Errno::EPERM });
+        if !thread.credentials.can(Capabilities::SYS_TIME) {
+            return Err(Errno::EPERM);
+        }
+        let offset = words[1];
+        if modes != OLD_OFFSET || offset != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
     }
     let now = wall_clock::now();
     words[1..].fill(0);

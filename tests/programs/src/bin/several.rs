@@ -200,6 +200,10 @@ fn the_clock_can_be_asked_how_well_it_is_set() -> Outcome {
         ensure!(libc::clock_adjtime(libc::CLOCK_REALTIME, &raw mut state) == answer);
         ensure!(libc::clock_adjtime(libc::CLOCK_MONOTONIC, &raw mut state) == -1 && errno() == libc::EOPNOTSUPP);
     }
+    // adjtime(3) of nothing, and what it has left to do.
+    for modes in [libc::ADJ_OFFSET_SINGLESHOT, libc::ADJ_OFFSET_SS_READ] {
+        ensure!(ask(modes).is_ok_and(|(_, state)| state.offset == 0));
+    }
     let refused = in_child(|| {
         drop_privileges(1234, 1234);
         ask(libc::ADJ_FREQUENCY).err().unwrap_or(0)
