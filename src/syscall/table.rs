@@ -327,7 +327,7 @@ table! {
     156 SYSCTL: refused ENOSYS "as Linux: removed";
     157 PRCTL: wait [thread::prctl] (option, a, b, c, d), partly: "names, death signal, dumpable, sub-reaper, no_new_privs, capability bounds";
     158 ARCH_PRCTL: wait [thread::arch_prctl] (code, address);
-    159 ADJTIMEX: wait [clock_state::adjtimex] (state), partly: "the clock can be asked, not steered: EOPNOTSUPP";
+    159 ADJTIMEX: large [clock_state::adjtimex] (state), partly: "the clock can be asked, not steered: EOPNOTSUPP";
     160 SETRLIMIT: wait [resources::setrlimit] (resource, new);
     161 CHROOT: wait [directory::chroot] (path);
     162 SYNC: wait [sync::sync] ();
@@ -473,7 +473,7 @@ table! {
     302 PRLIMIT64: wait [resources::prlimit64] (pid, resource, new, old);
     303 NAME_TO_HANDLE_AT: refused EOPNOTSUPP "no file handles";
     304 OPEN_BY_HANDLE_AT: refused EOPNOTSUPP "no file handles";
-    305 CLOCK_ADJTIME: wait [clock_state::clock_adjtime] (clock, state), partly: "the clock can be asked, not steered: EOPNOTSUPP";
+    305 CLOCK_ADJTIME: large [clock_state::clock_adjtime] (clock, state), partly: "the clock can be asked, not steered: EOPNOTSUPP";
     306 SYNCFS: wait [sync::syncfs] (fd);
     307 SENDMMSG: large [socket_messages::sendmmsg] (fd, list, count, flags), partly: "no MSG_OOB";
     308 SETNS: refused ENOSYS "no namespaces";
